@@ -1,0 +1,58 @@
+// Package answer holds immutable, precomputed DNS replies.
+package answer
+
+import "net/netip"
+
+// Kind says how a query for one family of a configured name is served.
+type Kind uint8
+
+// The kinds.
+const (
+	Reply    Kind = iota // the addresses given; none: NODATA with an SOA
+	Hold                 // not ready yet: wait up to 1 s for another table, then serve the set as Reply
+	Forward              // on_all_down = forward: ask upstream, TTLs capped at Spec.TTL
+	ServFail             // SERVFAIL, with EDE
+)
+
+// NoEDE as a SetSpec's EDE means that the reply carries no Extended DNS Error.
+const NoEDE = -1
+
+// SetSpec is the answer for one family.
+type SetSpec struct {
+	Kind    Kind
+	Addrs   []netip.Addr // best first
+	Weights []int        // non-nil: weighted rotation over Addrs (same length, all > 0)
+	Max     int          // addresses per reply; 0 = as many as fit 512 bytes without OPT
+	EDE     int          // RFC 8914 info code, or NoEDE
+	EDEText string       // for the operator; may be empty
+}
+
+// SVCB says what happens to SVCB and HTTPS queries for a name.
+type SVCB uint8
+
+// The SVCB policies.
+const (
+	SVCBStrip SVCB = iota
+	SVCBForward
+	SVCBNoData
+)
+
+// Spec is everything the front end needs to know of one configured name.
+type Spec struct {
+	Name string // canonical text; "*.x" for a wildcard
+	TTL  uint32 // seconds
+	SVCB SVCB
+	Idle bool       // tell the owner when somebody asks (Options.Asked)
+	Sets [2]SetSpec // A, AAAA
+}
+
+// Sketch of the rest (this package's author fills it in):
+//
+//	func NewIndex(names []string) (*Index, error)      // names -> slots, in order; built at (re)load only
+//	func Build(s *Spec) *Entry                         // precomputed replies of one name
+//	func NewTable(ix *Index, entries []*Entry) *Table  // immutable
+//	func (t *Table) With(changes []Change) *Table      // Change{Slot int; Entry *Entry}; shares the index
+//	func (t *Table) Lookup(key []byte) (e *Entry, slot int) // key: lower-case wire name; longest match, wildcards
+
+// Table maps names to precomputed replies. (Skeleton.)
+type Table struct{}
