@@ -21,6 +21,7 @@ const NoEDE = -1
 type SetSpec struct {
 	Kind    Kind
 	Addrs   []netip.Addr // best first
+	IDs     []uint32     // counter of each address in Counters (dense, chosen by the owner); nil = not counted
 	Weights []int        // non-nil: weighted rotation over Addrs (same length, all > 0)
 	Max     int          // addresses per reply; 0 = as many as fit 512 bytes without OPT
 	EDE     int          // RFC 8914 info code, or NoEDE
@@ -45,14 +46,3 @@ type Spec struct {
 	Idle bool       // tell the owner when somebody asks (Options.Asked)
 	Sets [2]SetSpec // A, AAAA
 }
-
-// Sketch of the rest (this package's author fills it in):
-//
-//	func NewIndex(names []string) (*Index, error)      // names -> slots, in order; built at (re)load only
-//	func Build(s *Spec) *Entry                         // precomputed replies of one name
-//	func NewTable(ix *Index, entries []*Entry) *Table  // immutable
-//	func (t *Table) With(changes []Change) *Table      // Change{Slot int; Entry *Entry}; shares the index
-//	func (t *Table) Lookup(key []byte) (e *Entry, slot int) // key: lower-case wire name; longest match, wildcards
-
-// Table maps names to precomputed replies. (Skeleton.)
-type Table struct{}
