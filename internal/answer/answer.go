@@ -1,4 +1,11 @@
-// Package answer holds immutable, precomputed DNS replies.
+// Package answer holds immutable, precomputed DNS replies of the configured names and of the special-use names.
+//
+// The slow side makes entries (Build) and tables (NewTable, Table.With) of them; the fast side, the listeners, asks
+// Table.Serve, which parses a packet and replaces it in place by the reply, or says what else to do with it. Tables,
+// indexes and entries never change once made and may be shared by all goroutines. What changes while serving, the
+// rotation and the counters, is in a Rotor, one per listener goroutine.
+//
+// Policy (which addresses, in which order) is not decided here but in package rank; the wire format is package wire's.
 package answer
 
 import "net/netip"

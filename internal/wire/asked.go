@@ -60,14 +60,14 @@ func (a *Asked) Truncated(buf []byte, rcode Rcode, tr Transport) int {
 func (a *Asked) empty(buf []byte, flags uint16, rcode Rcode, ede []byte, tr Transport) int {
 	a.Header(buf, flags, rcode, 0, 0)
 	n := max(int(a.QEnd), HeaderLen)
-	if n+a.OPTLen(ede, tr) > min(a.Limit(tr), len(buf)) {
+	if n+a.SizeOfOPT(ede, tr) > min(a.Limit(tr), len(buf)) {
 		ede = nil
 	}
 	return a.AppendOPT(buf, n, rcode, ede, tr)
 }
 
-// OPTLen is the number of bytes that AppendOPT will add.
-func (a *Asked) OPTLen(ede []byte, tr Transport) int {
+// SizeOfOPT is the number of bytes that AppendOPT will add.
+func (a *Asked) SizeOfOPT(ede []byte, tr Transport) int {
 	if !a.EDNS {
 		return 0
 	}
@@ -80,7 +80,7 @@ func (a *Asked) OPTLen(ede []byte, tr Transport) int {
 
 // AppendOPT writes the OPT that the query is owed at buf[n:], counts it in ARCOUNT, and returns the new length;
 // without an OPT in the query it returns n. The OPT says version 0, size 1232, DO as asked, the high bits of rcode,
-// ede if not nil, and keepalive over TCP if asked for. There must be OPTLen bytes of room.
+// ede if not nil, and keepalive over TCP if asked for. There must be SizeOfOPT bytes of room.
 func (a *Asked) AppendOPT(buf []byte, n int, rcode Rcode, ede []byte, tr Transport) int {
 	if !a.EDNS {
 		return n

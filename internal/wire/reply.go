@@ -157,7 +157,7 @@ func (r *Reply) opt(msg []byte, rec *Record) bool {
 // A response code above 15 needs an OPT to be told; without one it becomes SERVFAIL.
 func (r *Reply) FitOPT(buf []byte, a *Asked, ede []byte, tr Transport) int {
 	if r.OPT == 0 {
-		if r.End+a.OPTLen(ede, tr) > MaxTCP {
+		if r.End+a.SizeOfOPT(ede, tr) > MaxTCP {
 			ede = nil
 		}
 		return a.AppendOPT(buf, r.End, r.Rcode, ede, tr)

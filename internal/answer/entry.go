@@ -1,0 +1,168 @@
+package answer
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"hard/internal/wire"
+)
+
+// Entry is the precomputed answer of one name. Immutable.
+type Entry struct {
+	TTL  uint32 // seconds; the forwarder caps the TTLs of a Forward set with it
+	SVCB SVCB
+	Idle bool // call Options.Asked with the slot
+
+	special specialKind
+	ptr     []byte // special-use names only: the one PTR record
+	sets    [2]set // A, AAAA
+}
+
+// set is the answer for one family. The records are whole (owner: a pointer to the question) and all of one size. For
+// rotation they are there twice, but for the last, so that any run of them is one piece.
+type set struct {
+	records []byte
+	ids     []uint32 // of each record in records; nil = not counted
+	rare    *rare
+	count   uint16 // of different records
+	max     uint16 // per reply; 0 = as many as fit 512 bytes
+	size    uint8  // of a record in bytes
+	kind    Kind
+}
+
+// rare is what few sets have.
+type rare struct {
+	ede   []byte   // the option, whole
+	cycle []uint16 // where the reply starts, in turn
+}
+
+// The sizes of address records with a compressed owner.
+const (
+	ownerFixed  = 12 // owner pointer, type, class, TTL, RDLENGTH
+	sizeA       = ownerFixed + 4
+	sizeAAAA    = ownerFixed + 16
+	ownerIsName = 0xC000 | wire.HeaderLen // pointer to the question's name
+)
+
+// Build makes the precomputed replies of one name. Addresses of the wrong family are left out.
+func Build(s *Spec) *Entry {
+	e := &Entry{TTL: s.TTL, SVCB: s.SVCB, Idle: s.Idle}
+	e.sets[0] = buildSet(&s.Sets[0], wire.TypeA, s.TTL)
+	e.sets[1] = buildSet(&s.Sets[1], wire.TypeAAAA, s.TTL)
+	return e
+}
+
+func buildSet(s *SetSpec, rrtype uint16, ttl uint32) set {
+	v6 := rrtype == wire.TypeAAAA
+	out := set{kind: s.Kind, max: uint16(max(0, min(s.Max, 1<<16-1))), size: sizeA}
+	if v6 {
+		out.size = sizeAAAA
+	}
+	n := 0
+	for _, a := range s.Addrs {
+		if a.Unmap().Is6() == v6 {
+			n++
+		}
+	}
+	rotate := n > 1 && len(s.Weights) == n && n == len(s.Addrs)
+	copies := n
+	if rotate {
+		copies = 2*n - 1
+	}
+	out.count = uint16(n)
+	out.records = make([]byte, 0, copies*int(out.size))
+	for _, a := range s.Addrs {
+		if a = a.Unmap(); a.Is6() == v6 {
+			out.records = appendAddr(out.records, a, rrtype, ttl)
+		}
+	}
+	if len(s.IDs) == n && n == len(s.Addrs) {
+		out.ids = append(make([]uint32, 0, copies), s.IDs...)
+	}
+	if rotate {
+		out.records = append(out.records, out.records[:(n-1)*int(out.size)]...)
+		if out.ids != nil {
+			out.ids = append(out.ids, out.ids[:n-1]...)
+		}
+	}
+	if rotate || s.EDE != NoEDE {
+		out.rare = new(rare)
+		if rotate {
+			out.rare.cycle = cycle(s.Weights)
+		}
+		if s.EDE != NoEDE {
+			out.rare.ede = wire.EDEOption(uint16(s.EDE), s.EDEText)
+		}
+	}
+	return out
+}
+
+// appendAddr appends one address record whose owner is the question's name.
+func appendAddr(b []byte, a netip.Addr, rrtype uint16, ttl uint32) []byte {
+	data := a.AsSlice()
+	b = appendFixed(b, ownerIsName, rrtype, ttl, len(data))
+	return append(b, data...)
+}
+
+// appendFixed appends a record up to its RDATA of length n.
+func appendFixed(b []byte, owner, rrtype uint16, ttl uint32, n int) []byte {
+	b = binary.BigEndian.AppendUint16(b, owner)
+	b = binary.BigEndian.AppendUint16(b, rrtype)
+	b = binary.BigEndian.AppendUint16(b, wire.ClassIN)
+	b = binary.BigEndian.AppendUint32(b, ttl)
+	return binary.BigEndian.AppendUint16(b, uint16(n))
+}
+
+// maxCycle bounds the length of a rotation: 8 KiB a set. Weights whose reduced sum is above are rounded to it, an error
+// of at most one part in maxCycle for each.
+const maxCycle = 4096
+
+// cycle lays out a smooth weighted round robin (as nginx has it): over one length of it, wherever it starts, position i
+// comes exactly weights[i] (over their greatest common divisor) times, spread as evenly as can be. All weights
+// are positive; there are at most 65535.
+func cycle(weights []int) []uint16 {
+	w, total := reduced(weights)
+	current := make([]int, len(w))
+	out := make([]uint16, 0, total)
+	for range total {
+		best := 0
+		for i := range current {
+			current[i] += w[i]
+			if current[i] > current[best] {
+				best = i
+			}
+		}
+		current[best] -= total
+		out = append(out, uint16(best))
+	}
+	return out
+}
+
+// reduced divides weights by their greatest common divisor and bounds their sum.
+func reduced(weights []int) (w []int, total int) {
+	divisor := 0
+	for _, x := range weights {
+		divisor = gcd(divisor, max(x, 1))
+	}
+	w = make([]int, len(weights))
+	for i, x := range weights {
+		w[i] = max(x, 1) / divisor
+		total += w[i]
+	}
+	if total <= maxCycle {
+		return w, total
+	}
+	sum := 0
+	for i, x := range w {
+		w[i] = max(1, int(float64(x)/float64(total)*maxCycle+0.5))
+		sum += w[i]
+	}
+	return w, sum
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}

@@ -1,0 +1,216 @@
+package answer
+
+import (
+	"encoding/binary"
+
+	"hard/internal/wire"
+)
+
+// Action says what the caller of Table.Serve does next.
+type Action uint8
+
+// The actions.
+const (
+	Drop   Action = iota // say nothing
+	Answer               // send buf[:Result.N]
+	Ask                  // forward the packet, which is unchanged; a Result.Entry has its wishes on the reply
+	Wait                 // Hold: wait up to 1 s for another table, then call ServeNow with the unchanged packet
+)
+
+// Source says whose reply it is, for metrics.
+type Source uint8
+
+// The sources.
+const (
+	SourceLocal   Source = iota // a configured name
+	SourceSpecial               // a special-use name
+	SourceError                 // an error made here
+)
+
+// Result is the outcome of Table.Serve.
+type Result struct {
+	Entry  *Entry // the configured name's; nil if the name is not configured
+	N      int    // length of the reply
+	Slot   int    // of Entry; -1 without
+	Owner  uint16 // offset in the packet of the name that owns a negative answer's SOA, for NoData
+	Action Action
+	Source Source
+}
+
+// Serve parses the packet buf[:n] into q and, where we answer ourselves, replaces it by the reply, in buf. Otherwise buf
+// is unchanged and q describes it. len(buf) must be at least 512, and should be wire.MaxUDP or wire.MaxTCP: a reply
+// never exceeds it. r belongs to the calling goroutine. Nothing is allocated (but see Rotor).
+//
+// Queries with a signature are REFUSED, as a forwarder that changes the ID would break it (R27; q.Signed says so for
+// a log line); so are classes other than IN (R23) and zone transfers (R25).
+func (t *Table) Serve(q *wire.Query, buf []byte, n int, tr wire.Transport, r *Rotor) Result {
+	return t.serve(q, buf, n, tr, r, false)
+}
+
+// ServeNow is Serve, but a Hold set is answered as it is.
+func (t *Table) ServeNow(q *wire.Query, buf []byte, n int, tr wire.Transport, r *Rotor) Result {
+	return t.serve(q, buf, n, tr, r, true)
+}
+
+func (t *Table) serve(q *wire.Query, buf []byte, n int, tr wire.Transport, r *Rotor, now bool) Result {
+	if v := q.Parse(buf[:n]); v != wire.VerdictOK {
+		if v == wire.VerdictDrop {
+			return Result{Slot: -1, Action: Drop}
+		}
+		return fail(q, buf, v.Rcode(), tr)
+	}
+	if rcode := unserved(q); rcode != wire.NoError {
+		return fail(q, buf, rcode, tr)
+	}
+	slot, matched := t.index.find(q.Hash, q.Name())
+	if slot < 0 || t.entries[slot] == nil {
+		return Result{Slot: -1, Action: Ask}
+	}
+	e := t.entries[slot]
+	res := Result{Entry: e, Slot: slot, Owner: uint16(wire.HeaderLen + int(q.KeyLen) - matched), Action: Answer}
+	if slot >= t.index.names {
+		res.Entry, res.Slot, res.Source = nil, -1, SourceSpecial
+	}
+	switch q.Type {
+	case wire.TypeA:
+		t.family(&res, e, 0, slot, q, buf, tr, r, now)
+	case wire.TypeAAAA:
+		t.family(&res, e, 1, slot, q, buf, tr, r, now)
+	default:
+		other(&res, e, q, buf, tr)
+	}
+	return res
+}
+
+// fail answers with an error that has nothing to do with the name.
+func fail(q *wire.Query, buf []byte, rcode wire.Rcode, tr wire.Transport) Result {
+	return Result{Slot: -1, Action: Answer, Source: SourceError, N: q.Error(buf, rcode, nil, tr)}
+}
+
+// unserved returns the error for whole queries that are neither answered nor forwarded (R23, R25 to R27).
+func unserved(q *wire.Query) wire.Rcode {
+	if q.Class != wire.ClassIN || q.Signed {
+		return wire.Refused
+	}
+	switch q.Type {
+	case wire.TypeAXFR, wire.TypeIXFR:
+		return wire.Refused
+	case 0, wire.TypeOPT, wire.TypeTSIG, wire.TypeNXNAME, 65535:
+		return wire.FormErr // nothing that can be asked for (RFC 6895, section 3.1; RFC 9824, section 3.4)
+	case wire.TypeTKEY, wire.TypeMAILA, wire.TypeMAILB:
+		return wire.NotImp
+	}
+	return wire.NoError
+}
+
+// family answers a query for addresses.
+func (t *Table) family(res *Result, e *Entry, family, slot int, q *wire.Query, buf []byte, tr wire.Transport,
+	r *Rotor, now bool) {
+	s := &e.sets[family]
+	switch {
+	case e.special == nothing:
+		res.N = negative(&q.Asked, buf, res.Owner, wire.NXDomain, e.TTL, nil, tr)
+	case s.kind == Forward:
+		res.Action = Ask
+	case s.kind == Hold && !now:
+		res.Action = Wait
+	case s.kind == ServFail:
+		res.N = q.Error(buf, wire.ServFail, s.ede(), tr)
+	case s.count == 0:
+		res.N = NoData(&q.Asked, buf, res.Owner, e.TTL, s.ede(), tr)
+	default:
+		first := 0
+		if s.rare != nil && s.rare.cycle != nil {
+			first = int(s.rare.cycle[r.turn(family, slot, len(t.entries), len(s.rare.cycle))])
+		}
+		res.N = s.reply(first, q, buf, tr, r)
+	}
+}
+
+// reply writes the records from the first on, as many as are wanted and fit. A reply with fewer is whole: nobody is
+// owed all of them, so TC is not set (R39).
+func (s *set) reply(first int, q *wire.Query, buf []byte, tr wire.Transport, r *Rotor) int {
+	n, size, k := int(q.QEnd), int(s.size), int(s.max)
+	if k == 0 {
+		k = (wire.MinUDP - n) / size
+	}
+	k = min(k, int(s.count))
+	ede := s.ede()
+	limit := min(q.Limit(tr), len(buf))
+	if n+k*size+q.SizeOfOPT(ede, tr) > limit {
+		ede = nil // addresses before explanations
+		k = min(k, (limit-n-q.SizeOfOPT(nil, tr))/size)
+	}
+	q.Header(buf, wire.FlagAA, wire.NoError, uint16(k), 0)
+	n += copy(buf[n:], s.records[first*size:(first+k)*size])
+	if s.ids != nil {
+		r.count(s.ids[first : first+k])
+	}
+	return q.AppendOPT(buf, n, wire.NoError, ede, tr)
+}
+
+// ede returns the set's Extended DNS Error option, or nil.
+func (s *set) ede() []byte {
+	if s.rare == nil {
+		return nil
+	}
+	return s.rare.ede
+}
+
+// other answers or passes on a query for other types than addresses.
+func other(res *Result, e *Entry, q *wire.Query, buf []byte, tr wire.Transport) {
+	svcb := q.Type == wire.TypeSVCB || q.Type == wire.TypeHTTPS
+	switch {
+	case e.special == nothing:
+		res.N = negative(&q.Asked, buf, res.Owner, wire.NXDomain, e.TTL, nil, tr)
+	case q.Type == wire.TypeANY:
+		res.N = minimalANY(q, buf, e.TTL, tr)
+	case q.Type == wire.TypePTR && e.ptr != nil:
+		q.Header(buf, wire.FlagAA, wire.NoError, 1, 0)
+		n := int(q.QEnd)
+		n += copy(buf[n:], e.ptr)
+		res.N = q.AppendOPT(buf, n, wire.NoError, nil, tr)
+	case e.special == hosts, svcb && e.SVCB == SVCBNoData:
+		res.N = NoData(&q.Asked, buf, res.Owner, e.TTL, nil, tr)
+	default:
+		res.Action = Ask
+	}
+}
+
+// minimalANY answers ANY with the HINFO record of RFC 8482, section 4.2: upstream's addresses would pass by the ranking,
+// and ours would be taken for all there is.
+func minimalANY(q *wire.Query, buf []byte, ttl uint32, tr wire.Transport) int {
+	const hinfo = "\x07RFC8482\x00"
+	q.Header(buf, wire.FlagAA, wire.NoError, 1, 0)
+	b := appendFixed(buf[:q.QEnd], ownerIsName, wire.TypeHINFO, ttl, len(hinfo))
+	b = append(b, hinfo...)
+	return q.AppendOPT(buf, len(b), wire.NoError, nil, tr)
+}
+
+// NoData writes NOERROR without answer, with an SOA owned by the name at offset owner (Result.Owner), over the packet or
+// reply in buf, whose first QEnd bytes must be the client's header and question, and returns its length; len(buf)
+// must be at least 512. The TTL, in seconds, is that of the SOA and its MINIMUM (R83; RFC 2308, section 5). The
+// forwarder uses it when upstream says NXDOMAIN for a configured name, or nothing of an SVCB answer is left.
+func NoData(a *wire.Asked, buf []byte, owner uint16, ttl uint32, ede []byte, tr wire.Transport) int {
+	return negative(a, buf, owner, wire.NoError, ttl, ede, tr)
+}
+
+// soaData is the RDATA of our SOA records behind MNAME: RNAME nobody.invalid. (RFC 6303, section 3), serial,
+// refresh, retry and expire; MINIMUM follows. Nobody transfers these zones: the numbers are customary ones.
+const soaData = "\x06nobody\x07invalid\x00" + "\x00\x00\x00\x01" + "\x00\x00\x0e\x10" + "\x00\x00\x04\xb0" +
+	"\x00\x09\x3a\x80"
+
+// negative writes a reply without answer and with an SOA. It is at most 321 bytes without its OPT.
+func negative(a *wire.Asked, buf []byte, owner uint16, rcode wire.Rcode, ttl uint32, ede []byte,
+	tr wire.Transport) int {
+	a.Header(buf, wire.FlagAA, rcode, 0, 1)
+	pointer := 0xC000 | owner
+	b := appendFixed(buf[:a.QEnd], pointer, wire.TypeSOA, ttl, 2+len(soaData)+4)
+	b = binary.BigEndian.AppendUint16(b, pointer) // MNAME
+	b = append(b, soaData...)
+	b = binary.BigEndian.AppendUint32(b, ttl)
+	if len(b)+a.SizeOfOPT(ede, tr) > min(a.Limit(tr), len(buf)) {
+		ede = nil
+	}
+	return a.AppendOPT(buf, len(b), rcode, ede, tr)
+}
