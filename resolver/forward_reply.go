@@ -1,0 +1,393 @@
+package resolver
+
+import (
+	"bytes"
+	"encoding/binary"
+	"syscall"
+
+	"hard/internal/wire"
+)
+
+// fitRoom is the room behind a reply for what FitOPT may add: an OPT and an
+// extended error.
+const fitRoom = 64
+
+// runReader drains the lane's sockets whenever Go's poller says that the
+// lane's epoll has something: one goroutine for all sockets, and at most one
+// system call for each socket with replies.
+func (l *lane) runReader() {
+	defer l.wg.Done()
+	rc, err := l.epoll.SyscallConn()
+	if err != nil {
+		l.f.log.Error("forwarder's reader", "err", err)
+		return
+	}
+	_ = rc.Read(func(fd uintptr) bool { // ends when the file is closed
+		for l.drainOnce(int(fd)) {
+		}
+		select {
+		case <-l.done:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+// drainOnce handles one batch of sockets and reports whether there may be more.
+func (l *lane) drainOnce(epfd int) (more bool) {
+	defer l.f.recovered()
+	n := l.rx.wait(epfd)
+	if n <= 0 {
+		return false
+	}
+	l.mu.Lock()
+	locked := true
+	defer func() {
+		if locked { // a panic
+			l.mu.Unlock()
+		}
+	}()
+	now := l.f.now()
+	flushOut := func() {
+		l.send(now)
+		l.mu.Unlock()
+		locked = false
+		sendReplies(l.out)
+		clear(l.out)
+		l.out = l.out[:0]
+		l.rx.used = 0
+	}
+	for i := range n {
+		index, mix := l.rx.event(i)
+		for index < len(l.socks) && l.socks[index] != nil && l.socks[index].mix == mix {
+			if l.rx.room() == 0 {
+				flushOut()
+				l.mu.Lock()
+				locked = true
+				continue
+			}
+			if !l.receive(l.socks[index], now) {
+				break
+			}
+		}
+	}
+	flushOut()
+	return n == maxEvents
+}
+
+// receive handles the datagrams that wait on s, up to the room in l.rx, and
+// reports whether there may be more.
+func (l *lane) receive(s *sock, now int64) (more bool) {
+	room := l.rx.room()
+	first, n, err := l.rx.recvmmsg(s.fd)
+	if err != nil {
+		if err == syscall.EINTR {
+			return true
+		}
+		if err != syscall.EAGAIN {
+			l.sockError(s, failureOf(err), now)
+			return s.fd >= 0 // the error is cleared; there may be datagrams
+		}
+		return false
+	}
+	for i := range n {
+		buf, size, cut := l.rx.packet(first + i)
+		l.datagram(s, buf, size, cut, now)
+	}
+	return n == room
+}
+
+// sockError ends the attempts on s: the upstream refuses, or is out of reach.
+func (l *lane) sockError(s *sock, why failure, now int64) {
+	s.retired = true
+	for s.list != nil {
+		l.failed(s.list, why, now)
+	}
+	if s.fd >= 0 && s.waiting == 0 {
+		l.closeSock(s)
+	}
+}
+
+// datagram handles buf[:n], received on s; cut: it was longer than buf.
+// Whatever is not the reply to a question asked on s is counted and ignored,
+// and the true reply awaited (requirements 60 to 62).
+func (l *lane) datagram(s *sock, buf []byte, n int, cut bool, now int64) {
+	var at *attempt
+	if n >= wire.HeaderLen {
+		at = l.find(s, binary.BigEndian.Uint16(buf))
+	}
+	if at == nil {
+		l.stray(s.up)
+		return
+	}
+	l.reply(at, buf, n, cut, now, true)
+}
+
+func (l *lane) stray(u *upstream) { u.lanes[l.index].counts.strays++ }
+
+// reply handles buf[:n], which came for at. batch: the reply to the client may
+// wait for the end of the reader's batch, and buf with it.
+func (l *lane) reply(at *attempt, buf []byte, n int, cut bool, now int64, batch bool) {
+	u, fl := at.up, at.fl
+	if fl == nil {
+		l.orphanReply(at, buf[:n], now)
+		return
+	}
+	a := &fl.client.asked
+	switch wire.MatchReply(buf[:n], fl.msg[wire.HeaderLen:fl.qend-4], a.Type, a.Class) {
+	case wire.MatchNo:
+		l.stray(u)
+		return
+	case wire.MatchNoQuestion:
+		// Too easily forged to end the attempt; but do not wait idly.
+		l.stray(u)
+		if !at.noQ {
+			at.noQ = true
+			l.hedge(fl, at)
+		}
+		return
+	}
+	rep := &l.rep
+	whole := !cut && rep.Parse(buf[:n])
+	if !whole && buf[2]&byte(wire.FlagTC>>8) == 0 && !cut {
+		l.failed(at, failInvalid, now)
+		return
+	}
+	if !whole { // truncated in the middle of a record, or too long: the client asks over TCP
+		n = cutReply(buf, fl.qend)
+		if fl.stream || !rep.Parse(buf[:n]) {
+			l.failed(at, failInvalid, now)
+			return
+		}
+	}
+	if fl.stream && rep.Flags&wire.FlagTC != 0 { // nothing is longer than TCP (requirement 41)
+		l.failed(at, failInvalid, now)
+		return
+	}
+	u.lanes[l.index].counts.reply(rep.Rcode)
+	good := goodRcode(rep.Rcode)
+	l.alive(at, now, good)
+	l.endAttempt(at)
+	if !good {
+		l.keepError(fl, u, buf[:n])
+		return
+	}
+	l.deliver(fl, buf, n, now, batch)
+}
+
+// goodRcode reports whether no other upstream needs to be asked.
+func goodRcode(r wire.Rcode) bool {
+	return r == wire.NoError || r == wire.NXDomain || r == rcodeYXDomain
+}
+
+const rcodeYXDomain wire.Rcode = 6 // of DNAME, RFC 6672 section 2.2
+
+// cutReply leaves header and question of a reply, with TC.
+func cutReply(buf []byte, qend int) int {
+	buf[2] |= byte(wire.FlagTC >> 8)
+	clear(buf[6:wire.HeaderLen])
+	return qend
+}
+
+// alive notes a matching reply to at.
+func (l *lane) alive(at *attempt, now int64, good bool) {
+	if at.sock != nil || at.up.server.Kind != Plain {
+		at.up.health.measured(now - at.sent)
+		l.f.replied(at.up, now, good)
+	}
+}
+
+// orphanReply handles the reply to a probe, or a late one.
+func (l *lane) orphanReply(at *attempt, m []byte, now int64) {
+	if len(m) < wire.HeaderLen || m[2]&byte(wire.FlagQR>>8) == 0 {
+		l.stray(at.up)
+		return
+	}
+	rcode := wire.Rcode(m[3] & 0x0f)
+	l.alive(at, now, goodRcode(rcode))
+	at.up.lanes[l.index].counts.reply(rcode)
+	l.endAttempt(at)
+}
+
+// keepError keeps an upstream's error for the case that no other upstream
+// does better, and asks the next one.
+func (l *lane) keepError(fl *flight, u *upstream, m []byte) {
+	if fl.bad == nil {
+		fl.bad, fl.badFrom = bytes.Clone(m), u
+	}
+	if !l.launch(fl, nil) && fl.live == 0 {
+		l.passError(fl)
+	}
+}
+
+// passError answers fl with the first error that an upstream gave.
+func (l *lane) passError(fl *flight) {
+	buf := append(fl.bad, make([]byte, fitRoom)...)
+	n := len(fl.bad)
+	fl.bad = nil
+	if !l.rep.Parse(buf[:n]) {
+		l.fail(fl, wire.EDEInvalidData)
+		return
+	}
+	l.deliver(fl, buf, n, l.f.now(), false)
+}
+
+// deliver ends fl with the reply buf[:n], which l.rep describes: every client
+// gets it with its own ID, letter case, OPT and size. buf has fitRoom bytes
+// more, and is used up.
+func (l *lane) deliver(fl *flight, buf []byte, n int, now int64, batch bool) {
+	rep := &l.rep
+	if fl.badFrom != nil && goodRcode(rep.Rcode) {
+		l.f.wasBad(fl.badFrom, now)
+	}
+	zeroTopBitTTLs(buf[:n], rep)
+	if fl.entry != nil {
+		if buf, n = l.rewriteOwn(fl, buf, n); n == 0 {
+			l.fail(fl, wire.EDEInvalidData)
+			return
+		}
+	}
+	if c := fl.conf.cache; c != nil {
+		c.store(fl, buf[:n], rep, now)
+	}
+	first := &fl.client
+	for c := fl.more; c != nil; c = c.next {
+		own := make([]byte, max(n, wire.MinUDP)+fitRoom)
+		copy(own, buf[:n])
+		r := *rep
+		c.give(fitReply(own, n, &r, c, fl.questionOf(c), nil))
+	}
+	m := fitReply(buf, n, rep, first, fl.question(), nil)
+	if batch && first.lookup == nil {
+		l.out = append(l.out, outMessage{first.from, m})
+	} else {
+		first.give(m)
+	}
+	l.freeFlight(fl)
+}
+
+// zeroTopBitTTLs sets TTLs with the top bit set to 0 (RFC 2181 section 8).
+func zeroTopBitTTLs(m []byte, rep *wire.Reply) {
+	if rep.MinTTL != 0 {
+		return
+	}
+	w := wire.WalkRecords(m, rep.QEnd)
+	var rec wire.Record
+	for w.Next(&rec) {
+		if rec.Type != wire.TypeOPT && m[rec.Fixed+4]&0x80 != 0 {
+			clear(m[rec.Fixed+4 : rec.Fixed+8])
+		}
+	}
+}
+
+// fitReply makes the reply buf[:n], which rep describes, into one for c: whole
+// or, where it is too long, with TC and no records at all.
+func fitReply(buf []byte, n int, rep *wire.Reply, c *client, question, ede []byte) []byte {
+	a := &c.asked
+	tr := c.transport()
+	limit := a.Limit(tr)
+	rcode := rep.Rcode
+	if rep.End-rep.OPTLen+a.SizeOfOPT(ede, tr) > limit {
+		copy(buf[wire.HeaderLen:], question)
+		return buf[:a.Truncated(buf, rcode, tr)]
+	}
+	m := rep.FitOPT(buf, a, ede, tr)
+	if m == 0 {
+		if buf, m = repackOPT(buf[:n], a, tr); m == 0 || m > limit {
+			buf = append(make([]byte, 0, maxTruncated), buf[:wire.HeaderLen]...)
+			buf = append(buf, question...)[:maxTruncated]
+			return buf[:a.Truncated(buf, rcode, tr)]
+		}
+	} else if m > limit {
+		copy(buf[wire.HeaderLen:], question)
+		return buf[:a.Truncated(buf, rcode, tr)]
+	}
+	a.Restore(buf[:m], question)
+	return buf[:m]
+}
+
+const maxTruncated = 1024 // room for header, question and OPT
+
+// give hands c its reply. It never blocks.
+func (c *client) give(m []byte) {
+	if c.lookup != nil {
+		select {
+		case c.lookup <- bytes.Clone(m):
+		default:
+		}
+		return
+	}
+	c.from.reply(m)
+}
+
+func (c *client) transport() wire.Transport {
+	if c.lookup != nil {
+		return wire.Transport{TCP: true}
+	}
+	return c.from.transport()
+}
+
+// fail ends fl with SERVFAIL and an extended error for every client.
+func (l *lane) fail(fl *flight, ede uint16) {
+	if c := fl.conf.cache; c != nil && c.serveStale(l, fl) {
+		return
+	}
+	for c := range fl.each {
+		l.replyError(c, fl.questionOf(c), ede)
+	}
+	l.freeFlight(fl)
+}
+
+// replyError answers c with SERVFAIL and an extended error (RFC 8914).
+func (l *lane) replyError(c *client, question []byte, ede uint16) {
+	l.replyRcode(c, question, wire.ServFail, l.edeOption(ede))
+}
+
+func (l *lane) edeOption(code uint16) []byte {
+	if l.ede[code] == nil {
+		l.ede[code] = wire.EDEOption(code, edeTexts[code])
+	}
+	return l.ede[code]
+}
+
+var edeTexts = map[uint16]string{
+	wire.EDEStaleAnswer:  "upstreams failed; cached data",
+	wire.EDENoReachable:  "no upstream answered in time",
+	wire.EDENetworkError: "upstreams refused or unreachable",
+	wire.EDEInvalidData:  "invalid data from upstream",
+}
+
+func (l *lane) replyRcode(c *client, question []byte, rcode wire.Rcode, ede []byte) {
+	buf := make([]byte, maxTruncated)
+	copy(buf[wire.HeaderLen:], question)
+	c.give(buf[:c.asked.Error(buf, rcode, ede, c.transport())])
+}
+
+// streamDone takes the outcome of an attempt over a stream.
+func (l *lane) streamDone(at *attempt, gen uint64, m []byte, err error) {
+	defer l.f.recovered()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at.gen != gen {
+		return // the flight ended without it
+	}
+	now := l.f.now()
+	switch {
+	case err != nil:
+		l.failed(at, streamFailure(err), now)
+	case len(m) < wire.HeaderLen:
+		l.failed(at, failInvalid, now)
+	default:
+		buf := make([]byte, max(len(m), wire.MinUDP)+fitRoom)
+		n := copy(buf, m)
+		stray := l.straysOf(at.up)
+		l.reply(at, buf, n, false, now, false)
+		if at.gen == gen && l.straysOf(at.up) != stray { // the stream will bring no other
+			l.failed(at, failInvalid, now)
+		}
+	}
+	l.send(now)
+}
+
+func (l *lane) straysOf(u *upstream) uint64 { return u.lanes[l.index].counts.strays }

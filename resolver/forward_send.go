@@ -1,0 +1,360 @@
+package resolver
+
+import (
+	"encoding/binary"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// sock is one connected UDP socket towards one upstream. Connected, so that
+// the kernel compares the peer's address for us (requirement 60) and ICMP
+// errors come back (requirement 67). Guarded by the lane's lock.
+type sock struct {
+	up      *upstream
+	fd      int
+	index   int      // in lane.socks, and in epoll's event
+	mix     uint32   // for the table of attempts
+	used    int      // queries sent
+	waiting int      // attempts whose reply is awaited
+	list    *attempt // those, chained by snext
+	born    int64
+	retired bool // closed when nothing is waiting
+}
+
+// Source ports (requirement 59). Up to freshRate queries a second leave from
+// a socket of their own; above that from a member of a pool, picked at random
+// for each batch and replaced after a bounded number of queries and time.
+const (
+	freshRate   = 100
+	freshBurst  = 100
+	poolSize    = 256
+	sockMaxUse  = 512 // and up to twice that, at random
+	sockMaxAge  = 10 * time.Second
+	maxOpen     = 4096 // sockets of one lane, whatever happens
+	sendBatch   = 64
+	sendRetries = 3
+)
+
+func (s *sock) add(at *attempt) {
+	at.sprev, at.snext = nil, s.list
+	if s.list != nil {
+		s.list.sprev = at
+	}
+	s.list = at
+	s.waiting++
+}
+
+func (s *sock) remove(at *attempt) {
+	if at.sprev != nil {
+		at.sprev.snext = at.snext
+	} else {
+		s.list = at.snext
+	}
+	if at.snext != nil {
+		at.snext.sprev = at.sprev
+	}
+	at.sprev, at.snext = nil, nil
+	s.waiting--
+}
+
+// flush sends what query has staged. A UDP listener calls it after each batch.
+func (f *forwarder) flush() {
+	for _, l := range f.lanes {
+		if l.staged.Load() > 0 {
+			l.flush()
+		}
+	}
+}
+
+func (l *lane) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.send(l.f.now())
+}
+
+// addStage puts at up for the next send.
+func (l *lane) addStage(at *attempt) {
+	at.staged = true
+	l.stage = append(l.stage, at)
+	l.staged.Store(int32(len(l.stage)))
+}
+
+// send sends all that is staged, in batches to one upstream through one
+// socket. Errors may stage more, so it goes on until nothing is left.
+func (l *lane) send(now int64) {
+	for len(l.stage) > 0 {
+		tx := &l.tx
+		tx.n = 0
+		var u *upstream
+		rest := l.stage[:0]
+		for _, at := range l.stage {
+			switch {
+			case at.fl == nil && at.probe == nil: // its flight ended before it left
+				at.staged = false
+				l.endAttempt(at)
+			case (u == nil || at.up == u) && tx.n < sendBatch:
+				u = at.up
+				tx.at[tx.n] = at
+				tx.n++
+			default:
+				rest = append(rest, at)
+			}
+		}
+		clear(l.stage[len(rest):])
+		l.stage = rest
+		if tx.n > 0 {
+			l.sendTo(u, now)
+		}
+	}
+	l.staged.Store(0)
+}
+
+// sendTo sends the batch in l.tx to u.
+func (l *lane) sendTo(u *upstream, now int64) {
+	tx := &l.tx
+	var batch [sendBatch]*attempt
+	n := copy(batch[:], tx.at[:tx.n])
+	clear(tx.at[:tx.n])
+	for from := 0; from < n; {
+		s, single, err := l.sockFor(u, now)
+		if err != nil {
+			for _, at := range batch[from:n] {
+				at.staged = false
+				l.failed(at, failNetwork, now)
+			}
+			return
+		}
+		to := n
+		if single {
+			to = from + 1
+		}
+		for i, at := range batch[from:to] {
+			l.assign(s, at, now)
+			tx.msgs[i] = at.message()
+		}
+		l.transmit(s, batch[from:to], now)
+		from = to
+	}
+}
+
+func (at *attempt) message() []byte {
+	if at.probe != nil {
+		return at.probe
+	}
+	return at.fl.msg
+}
+
+// assign gives at a socket, an ID that no other query has on it, and its time.
+func (l *lane) assign(s *sock, at *attempt, now int64) {
+	id := l.rand16()
+	for l.find(s, id) != nil {
+		id = l.rand16()
+	}
+	at.sock, at.id, at.staged, at.sent = s, id, false, now
+	binary.BigEndian.PutUint16(at.message(), id)
+	p := l.bucket(s, id)
+	at.hnext = *p
+	*p = at
+	s.add(at)
+	s.used++
+	l.schedule(at, now)
+	at.up.lanes[l.index].counts.sent++
+}
+
+// schedule sets the first time at which something happens to at if no reply
+// comes: the hedge, the attempt's end or the client's deadline.
+func (l *lane) schedule(at *attempt, now int64) {
+	if at.fl == nil {
+		at.expire = now + int64(probeTimeout)
+		l.wheel.add(at, at.expire)
+		l.arm(at.expire)
+		return
+	}
+	if at.fl.deadline == 0 {
+		at.fl.deadline = now + at.fl.conf.total
+	}
+	at.expire = min(now+at.fl.conf.attempt, at.fl.deadline)
+	due := min(now+at.up.health.hedgeDelay(), at.expire)
+	if at.sock == nil {
+		due = min(now+max(int64(streamHedge), at.up.health.hedgeDelay()), at.expire)
+	}
+	l.wheel.add(at, due)
+	l.arm(due)
+}
+
+// transmit sends msgs of l.tx, which belong to batch, through s.
+func (l *lane) transmit(s *sock, batch []*attempt, now int64) {
+	sent, tries := 0, 0
+	for sent < len(batch) {
+		n, err := l.tx.sendmmsg(s.fd, sent, len(batch))
+		if n > 0 {
+			sent += n
+			continue
+		}
+		if tries++; err == syscall.EINTR || err == syscall.ECONNREFUSED && tries < sendRetries {
+			l.refusedBefore(s, now) // the error of an earlier packet; it is cleared by being told
+			continue
+		}
+		// EAGAIN: the send buffer is full of packets that do not leave. That
+		// is no verdict on the upstream; the attempt's timer sees to it.
+		if err == syscall.EAGAIN || err == syscall.ENOBUFS {
+			return
+		}
+		for _, at := range batch[sent:] {
+			l.failed(at, failureOf(err), now)
+		}
+		s.retired = true
+		if s.waiting == 0 && s.fd >= 0 {
+			l.closeSock(s)
+		}
+		return
+	}
+}
+
+// refusedBefore ends the attempts that were sent on s before now.
+func (l *lane) refusedBefore(s *sock, now int64) {
+	for at := s.list; at != nil; {
+		next := at.snext
+		if at.sent < now {
+			l.failed(at, failRefused, now)
+		}
+		at = next
+	}
+}
+
+func failureOf(err error) failure {
+	if err == syscall.ECONNREFUSED || err == syscall.ECONNRESET {
+		return failRefused
+	}
+	return failNetwork
+}
+
+// sockFor returns the socket for the next query, which it may serve alone, or
+// the next batch to u.
+func (l *lane) sockFor(u *upstream, now int64) (s *sock, single bool, err error) {
+	ul := &u.lanes[l.index]
+	if ul.fresh.take(now, freshRate, freshBurst) {
+		if s, err = l.openSock(u, now); err == nil {
+			s.retired = true // after this one query
+			return s, true, nil
+		}
+	}
+	if ul.pool == nil {
+		ul.pool = make([]*sock, poolSize)
+	}
+	i := int(l.rand16()) % poolSize
+	s = ul.pool[i]
+	if s != nil && !s.retired && s.used < sockMaxUse+int(s.mix%sockMaxUse) && now-s.born < int64(sockMaxAge) {
+		return s, false, nil
+	}
+	if s != nil {
+		ul.pool[i] = nil
+		ul.pooled--
+		l.retire(s)
+	}
+	if s, err = l.openSock(u, now); err == nil {
+		ul.pool[i] = s
+		ul.pooled++
+		return s, false, nil
+	}
+	for _, s := range ul.pool { // no descriptors: any port is better than none
+		if s != nil && !s.retired {
+			return s, false, nil
+		}
+	}
+	return nil, false, err
+}
+
+// openSock makes a socket connected to u and watched by the lane's epoll.
+func (l *lane) openSock(u *upstream, now int64) (*sock, error) {
+	if l.open >= maxOpen || l.epoll == nil {
+		return nil, syscall.EMFILE
+	}
+	if len(l.freeSocks) == 0 {
+		l.freeSocks = append(l.freeSocks, len(l.socks))
+		l.socks = append(l.socks, nil)
+	}
+	index := l.freeSocks[len(l.freeSocks)-1]
+	fd, err := connectUDP(u.server.Addr)
+	if err != nil {
+		return nil, err
+	}
+	s := &sock{up: u, fd: fd, index: index, mix: uint32(l.rng.Uint64()), born: now}
+	if err := l.watch(fd, index, s.mix); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	l.socks[index] = s
+	l.freeSocks = l.freeSocks[:len(l.freeSocks)-1]
+	l.open++
+	return s, nil
+}
+
+// retire closes s as soon as nothing is waiting on it.
+func (l *lane) retire(s *sock) {
+	s.retired = true
+	if s.waiting == 0 {
+		l.closeSock(s)
+	}
+}
+
+func (l *lane) closeSock(s *sock) {
+	if s.fd < 0 {
+		return
+	}
+	unix.Close(s.fd) // which takes it out of epoll too
+	s.fd = -1
+	l.socks[s.index] = nil
+	l.freeSocks = append(l.freeSocks, s.index)
+	l.open--
+}
+
+// dropPool retires the sockets of u's pool.
+func (l *lane) dropPool(u *upstream) {
+	ul := &u.lanes[l.index]
+	for i, s := range ul.pool {
+		if s != nil {
+			ul.pool[i] = nil
+			l.retire(s)
+		}
+	}
+	ul.pool, ul.pooled = nil, 0
+}
+
+// dropPools retires the pooled sockets of all upstreams.
+func (l *lane) dropPools() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.socks {
+		if s != nil {
+			l.dropPool(s.up)
+		}
+	}
+}
+
+// sweepPools closes pooled sockets whose time is over.
+func (l *lane) sweepPools(now int64) {
+	c := l.f.conf.Load()
+	if c == nil || now < l.nextSweep {
+		return
+	}
+	l.nextSweep = now + int64(sockMaxAge)/4
+	for _, u := range c.all {
+		ul := &u.lanes[l.index]
+		if ul.pooled == 0 {
+			continue
+		}
+		for i, s := range ul.pool {
+			if s != nil && now-s.born >= int64(sockMaxAge) {
+				ul.pool[i] = nil
+				ul.pooled--
+				l.retire(s)
+			}
+		}
+		if ul.pooled == 0 {
+			ul.pool = nil
+		}
+	}
+}

@@ -1,0 +1,216 @@
+package resolver
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"hard/internal/wire"
+)
+
+// upstream is one resolver that queries are forwarded to. It outlives changes
+// of the configuration that name it again, with its health and connections.
+type upstream struct {
+	server Server // Kind is never ResolvConf
+	text   string // for logs and metrics
+	dests  string // key: equal means the same upstream
+	local  bool   // on a loopback address: its replies prove nothing of the network
+	self   bool   // one of our own listeners; never asked
+
+	health health
+	stream asyncAsker // TCP, TLS or HTTPS; for Plain the way of TCP clients
+	lanes  []upLane   // by lane; each guarded by that lane's lock
+}
+
+// upLane is what one lane keeps of an upstream. Guarded by the lane's lock.
+type upLane struct {
+	pool     []*sock // by slot, nil where empty; nil as a whole until the first use
+	pooled   int     // sockets in pool
+	fresh    bucket  // queries that may leave from a socket of their own
+	inflight int     // attempts whose reply is awaited
+	counts   upCounts
+}
+
+// upCounts is summed over lanes by UpstreamStats.
+type upCounts struct {
+	sent     uint64
+	rcodes   [rcodeSlots]uint64 // the last slot is for all others
+	failures [failSlots]uint64
+	strays   uint64 // datagrams that matched no query: late, wrong or spoofed
+}
+
+const rcodeSlots = 17 // 0 to 15, and the rest
+
+// failure is why an attempt brought no reply that can be passed on.
+type failure uint8
+
+const (
+	failNone    failure = iota
+	failTimeout         // nothing within attempt_timeout
+	failRefused         // ICMP port unreachable, RST
+	failNetwork         // no route, network down, no socket
+	failInvalid         // a matching reply that is broken
+	failTLS             // handshake or certificate
+	failSlots
+)
+
+var failNames = [failSlots]string{"", "timeout", "refused", "unreachable", "invalid", "tls"}
+
+// UpstreamStat is one upstream's state, for status and metrics.
+type UpstreamStat struct {
+	Upstream string            // as configured, or the address read from resolv.conf
+	State    string            // up | suspect | down | loop | self
+	RTT      time.Duration     // smoothed; 0 = never measured
+	Queries  uint64            // sent, hedges and retries included
+	Rcodes   map[string]uint64 // replies by response code
+	Failures map[string]uint64 // attempts without a reply, by kind
+	Strays   uint64            // datagrams that matched no query
+	Inflight int
+	LastSeen time.Time // last reply; zero = never
+}
+
+// asyncAsker asks over a stream. ask never blocks; done is called exactly once,
+// from any goroutine, without locks held. query is the whole message and may be
+// kept and changed.
+type asyncAsker interface {
+	ask(query []byte, done func(reply []byte, err error))
+	reset() // the network changed: use no old connection for new queries
+	close() // no further ask; running ones fail, goroutines are joined
+}
+
+func serverKey(s Server) string {
+	return fmt.Sprintf("%d %s %s %s", s.Kind, s.Addr, s.ServerName, s.URL)
+}
+
+func (f *forwarder) newUpstream(s Server, self bool) *upstream {
+	u := &upstream{server: s, text: s.Text, dests: serverKey(s), self: self, local: s.Addr.Addr().IsLoopback()}
+	if u.text == "" || s.Kind == ResolvConf {
+		u.text = s.Addr.String()
+	}
+	u.lanes = make([]upLane, len(f.lanes))
+	u.health.init()
+	switch s.Kind {
+	case HTTPS:
+		u.stream = newHTTPSAsker(s, f.roots)
+	default:
+		u.stream = newStreamAsker(s, f.roots)
+	}
+	return u
+}
+
+// plainServer is the upstream that a nameserver line of resolv.conf means.
+func plainServer(ap netip.AddrPort) Server {
+	return Server{Text: ap.String(), Kind: Plain, Addr: ap}
+}
+
+// UpstreamStats returns the state of every upstream, in the order of the
+// configuration. Any goroutine may call it.
+func (f *forwarder) UpstreamStats() []UpstreamStat {
+	c := f.conf.Load()
+	if c == nil {
+		return nil
+	}
+	var out []UpstreamStat
+	for _, u := range c.all {
+		out = append(out, f.statOf(u))
+	}
+	return out
+}
+
+func (f *forwarder) statOf(u *upstream) UpstreamStat {
+	s := UpstreamStat{
+		Upstream: u.text, State: u.stateName(), RTT: time.Duration(u.health.srtt.Load()),
+		Rcodes: make(map[string]uint64), Failures: make(map[string]uint64),
+	}
+	if at := u.health.lastReply.Load(); at > 0 {
+		s.LastSeen = f.wallTime(at)
+	}
+	for i, l := range f.lanes {
+		l.mu.Lock()
+		c, in := u.lanes[i].counts, u.lanes[i].inflight
+		l.mu.Unlock()
+		s.Queries += c.sent
+		s.Strays += c.strays
+		s.Inflight += in
+		for r, n := range c.rcodes {
+			if n > 0 {
+				s.Rcodes[rcodeName(r)] += n
+			}
+		}
+		for k, n := range c.failures {
+			if n > 0 {
+				s.Failures[failNames[k]] += n
+			}
+		}
+	}
+	return s
+}
+
+func (u *upstream) stateName() string {
+	if u.self {
+		return "self"
+	}
+	return stateNames[u.health.state.Load()]
+}
+
+var rcodeNames = [rcodeSlots]string{"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED",
+	"YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH", "NOTZONE"}
+
+func rcodeName(r int) string {
+	if n := rcodeNames[r]; n != "" {
+		return n
+	}
+	return "other"
+}
+
+func (c *upCounts) reply(r wire.Rcode) { c.rcodes[min(int(r), rcodeSlots-1)]++ }
+
+// bucket is a token bucket: rate tokens a second, at most burst. Times are
+// nanoseconds of the forwarder's clock.
+type bucket struct {
+	tokens float64
+	at     int64
+}
+
+func (b *bucket) take(now int64, rate, burst float64) bool {
+	if b.at == 0 {
+		b.tokens = burst
+	} else {
+		b.tokens = min(burst, b.tokens+float64(now-b.at)*rate/1e9)
+	}
+	b.at = now
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}
+
+// atomicMax raises v to at least x.
+func atomicMax(v *atomic.Int64, x int64) {
+	for {
+		old := v.Load()
+		if old >= x || v.CompareAndSwap(old, x) {
+			return
+		}
+	}
+}
+
+// SetUpstreams replaces the forwarder's configuration while serving; no query
+// is lost. An error changes nothing.
+func (r *Resolver) SetUpstreams(o UpstreamOptions) error { return r.fwd.SetUpstreams(o) }
+
+// LookupAddrs asks the upstreams for a host's addresses; see
+// forwarder.LookupAddrs.
+func (r *Resolver) LookupAddrs(ctx context.Context, host string, v6 bool) (addrs []netip.Addr, ttl time.Duration, err error) {
+	return r.fwd.LookupAddrs(ctx, host, v6)
+}
+
+// LastReply is when a non-loopback upstream last replied; zero = never.
+func (r *Resolver) LastReply() time.Time { return r.fwd.LastReply() }
+
+// UpstreamStats returns the state of every upstream, in the order of the
+// configuration.
+func (r *Resolver) UpstreamStats() []UpstreamStat { return r.fwd.UpstreamStats() }

@@ -1,0 +1,130 @@
+package resolver
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// httpsAsker asks one upstream over HTTPS (RFC 8484), by POST, over HTTP/2
+// where the server speaks it. The address is the configured one, whatever the
+// URL's host is: looking it up would need us.
+type httpsAsker struct {
+	url       string
+	client    *http.Client
+	transport *http.Transport
+	slots     chan struct{} // queries at a time
+
+	mu     sync.Mutex // guards closed, and wg.Add against wg.Wait
+	closed bool
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+const (
+	httpsQueries = 256 // at a time; beyond: the next upstream
+	httpsTimeout = 5 * time.Second
+	dnsMessage   = "application/dns-message"
+)
+
+func newHTTPSAsker(s Server, roots *x509.CertPool) *httpsAsker {
+	addr := s.Addr.String()
+	t := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: streamConnect}).DialContext(ctx, "tcp", addr)
+		},
+		TLSClientConfig: &tls.Config{ServerName: s.ServerName, RootCAs: roots, MinVersion: tls.VersionTLS12,
+			ClientSessionCache: tls.NewLRUClientSessionCache(4)},
+		ForceAttemptHTTP2:   true,
+		TLSHandshakeTimeout: streamConnect,
+		MaxConnsPerHost:     streamConns,
+		MaxIdleConnsPerHost: streamConns,
+		IdleConnTimeout:     60 * time.Second,
+		DisableCompression:  true,
+		Proxy:               nil, // a proxy's name would need a resolver
+		HTTP2:               &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 2 * time.Second},
+	}
+	a := &httpsAsker{url: s.URL, transport: t, slots: make(chan struct{}, httpsQueries),
+		client: &http.Client{Transport: t, Timeout: httpsTimeout, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}}}
+	a.ctx, a.cancel = context.WithCancel(context.Background())
+	return a
+}
+
+func (a *httpsAsker) ask(msg []byte, done func([]byte, error)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	select {
+	case a.slots <- struct{}{}:
+	default:
+		go done(nil, errStreamFull)
+		return
+	}
+	if a.closed {
+		<-a.slots
+		go done(nil, errStreamClosed)
+		return
+	}
+	a.wg.Add(1)
+	go func() {
+		defer a.wg.Done()
+		reply, err := a.post(msg)
+		<-a.slots
+		done(reply, err)
+	}()
+}
+
+// post asks with ID 0, as RFC 8484 section 4.1 wants for caches' sake.
+func (a *httpsAsker) post(msg []byte) ([]byte, error) {
+	id := binary.BigEndian.Uint16(msg)
+	msg[0], msg[1] = 0, 0
+	req, err := http.NewRequestWithContext(a.ctx, http.MethodPost, a.url, bytes.NewReader(msg))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", dnsMessage)
+	req.Header.Set("Accept", dnsMessage)
+	req.Header["User-Agent"] = nil
+	resp, err := a.client.Do(req)
+	if err != nil {
+		var ce *tls.CertificateVerificationError
+		if errors.As(err, &ce) {
+			return nil, &tlsError{err}
+		}
+		return nil, err
+	}
+	defer resp.Body.Close()
+	m, err := io.ReadAll(io.LimitReader(resp.Body, 65536))
+	switch {
+	case err != nil:
+		return nil, err
+	case resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != dnsMessage || len(m) > 65535:
+		return nil, fmt.Errorf("%w: HTTP status %d, %q", errBadFrame, resp.StatusCode, resp.Header.Get("Content-Type"))
+	case !answersQuery(m, msg):
+		return nil, fmt.Errorf("%w: other question", errBadFrame)
+	}
+	binary.BigEndian.PutUint16(m, id)
+	return m, nil
+}
+
+func (a *httpsAsker) reset() { a.transport.CloseIdleConnections() }
+
+func (a *httpsAsker) close() {
+	a.mu.Lock()
+	a.closed = true
+	a.mu.Unlock()
+	a.cancel()
+	a.wg.Wait()
+	a.transport.CloseIdleConnections()
+}
