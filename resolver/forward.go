@@ -333,9 +333,8 @@ func (f *forwarder) makeSet(c *upConf, list []Server, known, used map[string]*up
 	return set
 }
 
-// dropUpstreams lets go of what upstreams outside the configuration hold.
-// Queries on their way still get their replies over UDP; those over streams
-// are asked again elsewhere.
+// dropUpstreams lets go of what upstreams outside the configuration hold, as
+// soon as the queries that are on their way by the old one have ended.
 func (f *forwarder) dropUpstreams(dropped []*upstream) {
 	for _, u := range dropped {
 		for _, l := range f.lanes {
@@ -343,8 +342,43 @@ func (f *forwarder) dropUpstreams(dropped []*upstream) {
 			l.dropPool(u)
 			l.mu.Unlock()
 		}
-		u.stream.close()
+		u.stream.reset()
 	}
+	if len(dropped) == 0 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	patience := orDefault(f.opts.TotalTimeout, defaultTotal) + time.Second
+	if f.stopped || !f.started {
+		patience = 0
+	} else {
+		f.wg.Add(1)
+	}
+	closeAll := func() {
+		for _, u := range dropped {
+			u.stream.close()
+			for _, l := range f.lanes { // retries may have opened more
+				l.mu.Lock()
+				l.dropPool(u)
+				l.mu.Unlock()
+			}
+		}
+	}
+	if patience == 0 {
+		closeAll()
+		return
+	}
+	go func() {
+		defer f.wg.Done()
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-f.done:
+		}
+		closeAll()
+	}()
 }
 
 // setFor returns the upstreams for a lower-case wire name.

@@ -1,0 +1,143 @@
+package resolver
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+func cachingForwarder(t *testing.T, u *farEnd, entries int, stale time.Duration) *forwarder {
+	t.Helper()
+	o := optionsTo(u)
+	o.AttemptTimeout, o.TotalTimeout = 100*time.Millisecond, 200*time.Millisecond
+	o.Cache = CacheOptions{Enabled: true, MaxEntries: entries, ServeStale: stale}
+	return testForwarder(t, o)
+}
+
+// age lets every cached reply be older by d.
+func age(f *forwarder, d time.Duration) {
+	c := f.conf.Load().cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for e := c.byUse.Front(); e != nil; e = e.Next() {
+		e.Value.(*cacheEntry).stored -= int64(d)
+	}
+}
+
+// R55: TTLs count down; DO, CD and class are part of the key; case is not.
+func TestR55Cache(t *testing.T) {
+	u := newFarEnd(t, answerA)
+	f := cachingForwarder(t, u, 100, 0)
+	ask(t, f, question("c.example.", dns.TypeA), false)
+	age(f, 20*time.Second)
+	r := ask(t, f, question("C.example.", dns.TypeA), true)
+	if r.Answer[0].Header().Ttl != 40 || r.Question[0].Name != "C.example." || u.queries.Load() != 1 {
+		t.Errorf("%d queries, %v", u.queries.Load(), r)
+	}
+	cd := question("c.example.", dns.TypeA)
+	cd.CheckingDisabled = true
+	ask(t, f, cd, false)
+	ask(t, f, withOPT(question("c.example.", dns.TypeA)), false)
+	ch := question("c.example.", dns.TypeA)
+	ch.Question[0].Qclass = dns.ClassCHAOS
+	ask(t, f, ch, false)
+	if n := u.queries.Load(); n != 4 {
+		t.Errorf("%d queries, want 4: CD, DO and class are kept apart", n)
+	}
+	age(f, 41*time.Second)
+	ask(t, f, question("c.example.", dns.TypeA), false)
+	if n := u.queries.Load(); n != 5 {
+		t.Errorf("%d queries, want 5: it has expired", n)
+	}
+}
+
+// R55, RFC 2308: what is not kept, and for how long denials are.
+func TestR55NotCached(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*dns.Msg)
+		wait   time.Duration
+		asked  int64
+	}{
+		"TTL 0":    {func(m *dns.Msg) { m.Answer[0].Header().Ttl = 0 }, 0, 2},
+		"TC":       {func(m *dns.Msg) { m.Truncated = true }, 0, 2},
+		"SERVFAIL": {func(m *dns.Msg) { m.Rcode, m.Answer = 2, nil }, 0, 2},
+		"no SOA":   {func(m *dns.Msg) { m.Rcode, m.Answer = 3, nil }, 0, 2},
+		"SOA": {func(m *dns.Msg) {
+			m.Rcode, m.Answer, m.Ns = 3, nil, []dns.RR{mustRR("example. 300 IN SOA a. b. 1 2 3 4 10")}
+		}, 9 * time.Second, 1},
+		"SOA, later": {func(m *dns.Msg) {
+			m.Rcode, m.Answer, m.Ns = 3, nil, []dns.RR{mustRR("example. 300 IN SOA a. b. 1 2 3 4 10")}
+		}, 11 * time.Second, 2},
+	} {
+		u := newFarEnd(t, func(q []byte, _ bool) [][]byte { return [][]byte{replyTo(q, c.change)} })
+		f := cachingForwarder(t, u, 100, 0)
+		ask(t, f, question("n.example.", dns.TypeA), false)
+		age(f, c.wait)
+		ask(t, f, question("n.example.", dns.TypeA), false)
+		if n := u.queries.Load(); n != c.asked {
+			t.Errorf("%s: %d queries, want %d", name, n, c.asked)
+		}
+	}
+}
+
+// RFC 8767: stale answers with EDE 3, only while upstreams fail, and not for ever.
+func TestServeStale(t *testing.T) {
+	u := newFarEnd(t, answerA)
+	f := cachingForwarder(t, u, 100, time.Hour)
+	ask(t, f, withOPT(question("s.example.", dns.TypeA)), false)
+	age(f, 2*time.Minute)
+	u.set(silent)
+	r := ask(t, f, withOPT(question("s.example.", dns.TypeA)), false)
+	if len(r.Answer) != 1 || r.Answer[0].Header().Ttl != staleTTL || ede(r) != 3 {
+		t.Errorf("stale: %v", r)
+	}
+	age(f, 2*time.Hour)
+	if r = ask(t, f, withOPT(question("s.example.", dns.TypeA)), false); r.Rcode != dns.RcodeServerFailure {
+		t.Errorf("too stale: %v", r)
+	}
+	u.set(answerA)
+	if r = ask(t, f, withOPT(question("s.example.", dns.TypeA)), false); len(r.Answer) != 1 || ede(r) != -1 {
+		t.Errorf("upstream is back: %v", r)
+	}
+}
+
+// Hot entries are refreshed before they expire; others are not.
+func TestPrefetch(t *testing.T) {
+	var n atomic.Int64
+	u := newFarEnd(t, func(q []byte, _ bool) [][]byte { n.Add(1); return answerA(q, false) })
+	f := cachingForwarder(t, u, 100, 0)
+	for range 5 {
+		ask(t, f, question("hot.example.", dns.TypeA), false)
+	}
+	age(f, 57*time.Second)
+	ask(t, f, question("hot.example.", dns.TypeA), false)
+	eventually(t, "the entry is fresh again", func() bool {
+		r := ask(t, f, question("hot.example.", dns.TypeA), false)
+		return r.Answer[0].Header().Ttl > 50
+	})
+	if q := u.queries.Load(); q != 2 {
+		t.Errorf("%d queries, want 2", q)
+	}
+}
+
+// The cache is bounded, by entries and by bytes; the least used go.
+func TestCacheBounds(t *testing.T) {
+	u := newFarEnd(t, answerA)
+	f := cachingForwarder(t, u, 50, 0)
+	for i := range 200 {
+		ask(t, f, question(fmt.Sprintf("b%d.example.", i), dns.TypeA), false)
+	}
+	c := f.conf.Load().cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	total := 0
+	for e := c.byUse.Front(); e != nil; e = e.Next() {
+		total += e.Value.(*cacheEntry).size()
+	}
+	if len(c.entries) != c.byUse.Len() || len(c.entries) > 50 || c.bytes != total || total > c.maxBytes || len(c.entries) < 20 {
+		t.Errorf("%d entries, %d bytes counted, %d are", len(c.entries), c.bytes, total)
+	}
+}
