@@ -12,7 +12,8 @@ type Counters struct {
 	rotors []*Rotor // guarded by mu
 }
 
-// NewRotor returns the rotation state and counters of one listener goroutine.
+// NewRotor returns the rotation state and counters of one listener goroutine. It is kept for good, so that its counts are
+// never lost: make one per listener, not one per connection.
 func (c *Counters) NewRotor() *Rotor {
 	r := new(Rotor)
 	c.mu.Lock()

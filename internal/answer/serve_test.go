@@ -287,6 +287,15 @@ func TestSizes(t *testing.T) {
 			t.Error(m)
 		}
 	})
+	t.Run("R42 never more than the buffer", func(t *testing.T) {
+		tb := table(t, &Spec{Name: name, TTL: 1, Sets: [2]SetSpec{set(false, 100, 100), plain()}})
+		var q wire.Query
+		buf := make([]byte, 600)
+		res := tb.Serve(&q, buf, copy(buf, packet(t, name, dns.TypeA, true)), wire.Transport{TCP: true}, new(Counters).NewRotor())
+		if want := 27 + 16*((600-27-11)/16) + 11; res.N != want {
+			t.Errorf("%d bytes, want %d", res.N, want)
+		}
+	})
 	t.Run("R21 the longest name", func(t *testing.T) {
 		l := strings.Repeat("a", 63)
 		longest := l + "." + l + "." + l + "." + strings.Repeat("b", 61)

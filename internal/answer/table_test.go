@@ -70,6 +70,10 @@ func TestMatching(t *testing.T) {
 		if _, slot := tb.Lookup(key(t, long)); slot != 0 {
 			t.Error(slot)
 		}
+		tb = table(t, spec("*."+long[50:])) // below 101 labels
+		if _, slot := tb.Lookup(key(t, long)); slot != 0 {
+			t.Error(slot)
+		}
 	})
 	t.Run("R87 a wildcard for everything", func(t *testing.T) {
 		c := newClient(t, spec("*"), spec("a.example"))

@@ -5,18 +5,40 @@ package wire
 const maxPointers = MaxLabels
 
 // SkipName returns the offset behind the name at off, following compression to see that it ends: every pointer goes
-// strictly backwards and not into the header, the whole has at most 255 octets (R64).
+// strictly backwards and not into the header, the whole has at most 255 octets (R64). It is nameWalk unrolled, for
+// the forwarder runs it on every record.
 func SkipName(msg []byte, off int) (end int, ok bool) {
-	w := nameWalk{msg: msg, pos: off, floor: off}
-	for {
-		label, more := w.next()
-		if !more {
-			return w.end, false
+	floor, length, hops := off, 0, 0
+	for off < len(msg) {
+		l := int(msg[off])
+		if l <= MaxLabel {
+			off++
+			length += 1 + l
+			if length > MaxName {
+				return 0, false
+			}
+			if l == 0 {
+				if end == 0 {
+					end = off
+				}
+				return end, true
+			}
+			off += l
+			continue
 		}
-		if len(label) == 0 {
-			return w.end, true
+		if l < 0xC0 || off+2 > len(msg) || hops == maxPointers {
+			return 0, false
 		}
+		if end == 0 {
+			end = off + 2
+		}
+		hops++
+		if off = l&0x3F<<8 | int(msg[off+1]); off >= floor || off < HeaderLen {
+			return 0, false
+		}
+		floor = off
 	}
+	return 0, false
 }
 
 // Expand appends the name at off without compression, letter case kept, and returns the offset behind it.

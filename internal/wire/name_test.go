@@ -148,7 +148,9 @@ func TestSkipAndExpand(t *testing.T) {
 		{"no end", header(0, 0).str("\x01a"), 12},
 		{"cut label", header(0, 0).str("\x05a"), 12},
 		{"past the end", header(0, 0), 12},
-		{"256 octets by a pointer", long.str("\x00\x01b" + pointTo(12)), 12 + 255},
+		{"forward on the second hop", header(0, 0).str(pointTo(16) + "\x00\x00\x00\x00" + pointTo(12)), 18},
+		{"256 octets by a pointer", header(0, 0).str(strings.Repeat("\x01a", 126) + "\x00\x02bb" + pointTo(12)), 12 + 253},
+		{"257 octets by a pointer", long.str("\x00\x01b" + pointTo(12)), 12 + 255},
 		{"a chain of 200 pointers", chain, len(chain) - 2},
 	} {
 		t.Run("R64 "+c.name, func(t *testing.T) {
