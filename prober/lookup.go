@@ -1,0 +1,405 @@
+package prober
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	minTTL      = 5 * time.Second
+	maxTTL      = 5 * time.Minute
+	emptyTTL    = 30 * time.Second // of a negative reply that names none
+	minGrace    = 30 * time.Second // an address that left DNS is kept this long, or two TTLs
+	firstRetry  = time.Second      // after a failed look-up, doubling ...
+	lastRetry   = 30 * time.Second // ... up to this
+	lookupLimit = 5 * time.Second  // one look-up; upstreams have their own, shorter limits
+	maxLookups  = 32               // at one time
+)
+
+// lookups keeps the addresses of all candidates' host names fresh. One goroutine runs the
+// schedule and delivers; each look-up runs in one of its own, at most maxLookups at a time.
+type lookups struct {
+	// immutable
+	lookup  Lookup
+	deliver func(Found)
+	log     *slog.Logger
+	base    time.Time
+	ctx     context.Context
+	cancel  context.CancelFunc
+	kick    chan struct{} // the queue's head has changed
+	slots   chan struct{}
+	wg      sync.WaitGroup
+
+	mu         sync.Mutex
+	started    bool
+	candidates map[candidateKey]*candidate
+	hosts      map[string]*host
+	queue      queue[*errand]
+	news       []Found // to be delivered by the loop, without mu
+}
+
+type candidateKey struct{ name, label string }
+
+// errand is something to be done at a time: a look-up, or the end of a grace.
+type errand struct {
+	queued
+	run func(now moment) // with mu held
+}
+
+// candidate gathers what its host names resolve to.
+type candidate struct {
+	key     candidateKey
+	known   []netip.Addr
+	hosts   []*host
+	current []netip.Addr          // in DNS at the last look
+	gone    map[netip.Addr]moment // left DNS; end of the grace
+	grace   *errand
+	told    bool
+	last    Found
+}
+
+// host is one host name, whoever asks for it.
+type host struct {
+	name     string
+	families [2]*family
+	users    []*candidate
+}
+
+// family is the look-up of one address family of one host name.
+type family struct {
+	host     *host
+	v6       bool
+	errand   *errand
+	addrs    []netip.Addr
+	ttl      time.Duration
+	resolved bool // at least once
+	err      error
+	fails    int
+	running  bool
+	removed  bool
+}
+
+func newLookups(l Lookup, deliver func(Found), log *slog.Logger) *lookups {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &lookups{
+		lookup: l, deliver: deliver, log: log, base: time.Now(), ctx: ctx, cancel: cancel,
+		kick: make(chan struct{}, 1), slots: make(chan struct{}, maxLookups),
+		candidates: make(map[candidateKey]*candidate), hosts: make(map[string]*host),
+	}
+}
+
+func (l *lookups) now() moment { return moment(time.Since(l.base)) }
+
+func (l *lookups) start() {
+	l.mu.Lock()
+	l.started = true
+	l.mu.Unlock()
+	l.wg.Add(1)
+	go l.loop()
+}
+
+func (l *lookups) stop() {
+	l.cancel()
+	l.wg.Wait()
+}
+
+// do runs f with mu held, and wakes the loop for what came of it. It delivers nothing itself: the
+// caller may be the one who takes the news.
+func (l *lookups) do(f func()) {
+	l.mu.Lock()
+	f()
+	l.mu.Unlock()
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// loop runs the errands that are due, and delivers the news.
+func (l *lookups) loop() {
+	defer l.wg.Done()
+	timer := time.NewTimer(never)
+	defer timer.Stop()
+	for {
+		l.tellNews()
+		timer.Reset(l.runDue())
+		select {
+		case <-timer.C:
+		case <-l.kick:
+		case <-l.ctx.Done():
+			return
+		}
+	}
+}
+
+func (l *lookups) tellNews() {
+	l.mu.Lock()
+	news := l.news
+	l.news = nil
+	l.mu.Unlock()
+	for _, n := range news {
+		l.deliver(n)
+	}
+}
+
+// runDue runs what is due and returns how long to wait for the next errand.
+func (l *lookups) runDue() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	for l.queue.len() > 0 && l.queue.head().due <= now {
+		e := l.queue.head()
+		l.queue.remove(e)
+		e.run(now)
+	}
+	switch {
+	case len(l.news) > 0:
+		return 0
+	case l.queue.len() > 0:
+		return l.queue.head().due.sub(now)
+	}
+	return never
+}
+
+// set replaces the whole set of candidates with host names.
+func (l *lookups) set(hosts []Host) {
+	l.do(func() {
+		keep := make(map[candidateKey]bool, len(hosts))
+		for _, h := range hosts {
+			key := candidateKey{h.Name, h.Candidate}
+			keep[key] = true
+			l.setCandidate(key, h)
+		}
+		for key, c := range l.candidates {
+			if !keep[key] {
+				l.dropCandidate(c)
+			}
+		}
+	})
+}
+
+func (l *lookups) setCandidate(key candidateKey, h Host) {
+	c := l.candidates[key]
+	if c == nil {
+		c = &candidate{key: key, known: h.Known, gone: make(map[netip.Addr]moment)}
+		c.grace = &errand{run: func(now moment) { l.refresh(c, now) }}
+		l.candidates[key] = c
+	}
+	old := c.hosts
+	c.hosts = nil
+	for _, name := range h.Hosts {
+		if used := l.use(name, c); !slices.Contains(c.hosts, used) {
+			c.hosts = append(c.hosts, used)
+		}
+	}
+	for _, o := range old {
+		if !slices.Contains(c.hosts, o) {
+			l.unuse(o, c)
+		}
+	}
+	l.refresh(c, l.now())
+}
+
+func (l *lookups) dropCandidate(c *candidate) {
+	for _, h := range c.hosts {
+		l.unuse(h, c)
+	}
+	l.queue.remove(c.grace)
+	delete(l.candidates, c.key)
+}
+
+// use registers a candidate with a host name, which is looked up at once when it is new.
+func (l *lookups) use(name string, c *candidate) *host {
+	h := l.hosts[name]
+	if h == nil {
+		h = &host{name: name}
+		l.hosts[name] = h
+		for i := range h.families {
+			f := &family{host: h, v6: i == 1}
+			f.errand = &errand{run: func(moment) { l.begin(f) }}
+			h.families[i] = f
+			l.queue.set(f.errand, l.now())
+		}
+	}
+	if !slices.Contains(h.users, c) {
+		h.users = append(h.users, c)
+	}
+	return h
+}
+
+func (l *lookups) unuse(h *host, c *candidate) {
+	h.users = slices.DeleteFunc(h.users, func(o *candidate) bool { return o == c })
+	if len(h.users) > 0 {
+		return
+	}
+	for _, f := range h.families {
+		f.removed = true
+		l.queue.remove(f.errand)
+	}
+	delete(l.hosts, h.name)
+}
+
+// begin starts a look-up; without a free slot it comes again shortly.
+func (l *lookups) begin(f *family) {
+	select {
+	case l.slots <- struct{}{}:
+	default:
+		l.queue.set(f.errand, l.now().add(5*time.Millisecond))
+		return
+	}
+	l.wg.Add(1)
+	go func() {
+		defer l.wg.Done()
+		ctx, cancel := context.WithTimeout(l.ctx, lookupLimit)
+		addrs, ttl, err := l.lookup.LookupAddrs(ctx, f.host.name, f.v6)
+		cancel()
+		<-l.slots
+		if l.ctx.Err() == nil {
+			l.do(func() { l.finish(f, addrs, ttl, err) })
+		}
+	}()
+}
+
+// finish takes the result of a look-up and plans the next one.
+func (l *lookups) finish(f *family, addrs []netip.Addr, ttl time.Duration, err error) {
+	if f.removed {
+		return
+	}
+	now := l.now()
+	if err != nil {
+		if f.err == nil {
+			l.log.Warn("look-up failed, keeping what is known", "host", f.host.name, "v6", f.v6, "err", err)
+		}
+		f.err = err
+		wait := min(firstRetry<<min(f.fails, 10), lastRetry)
+		f.fails++
+		l.queue.set(f.errand, now.add(jittered(wait)))
+	} else {
+		if f.err != nil {
+			l.log.Info("look-up works again", "host", f.host.name, "v6", f.v6)
+		}
+		if len(addrs) == 0 && ttl <= 0 {
+			ttl = emptyTTL
+		}
+		f.addrs, f.ttl = unmapped(addrs), min(max(ttl, minTTL), maxTTL)
+		f.resolved, f.err, f.fails = true, nil, 0
+		l.queue.set(f.errand, now.add(jittered(f.ttl)))
+	}
+	for _, c := range f.host.users {
+		l.refresh(c, now)
+	}
+}
+
+// jittered takes up to 10 % off, so that look-ups spread and no TTL is exceeded.
+func jittered(d time.Duration) time.Duration { return d - rand.N(d/10+1) }
+
+func unmapped(addrs []netip.Addr) []netip.Addr {
+	out := make([]netip.Addr, len(addrs))
+	for i, a := range addrs {
+		out[i] = a.Unmap()
+	}
+	return out
+}
+
+// refresh recomputes a candidate and tells the news, if there are any.
+func (l *lookups) refresh(c *candidate, now moment) {
+	addrs, ttl, err := c.resolve()
+	for _, a := range addrs {
+		delete(c.gone, a)
+	}
+	for _, a := range c.current {
+		if _, already := c.gone[a]; !already && !slices.Contains(addrs, a) {
+			c.gone[a] = now.add(max(2*ttl, minGrace))
+		}
+	}
+	c.current = addrs
+	next := moment(never)
+	var gone []netip.Addr
+	for a, until := range c.gone {
+		if until <= now {
+			delete(c.gone, a)
+			continue
+		}
+		gone = append(gone, a)
+		next = min(next, until)
+	}
+	slices.SortFunc(gone, netip.Addr.Compare)
+	l.queue.remove(c.grace)
+	if len(gone) > 0 {
+		l.queue.set(c.grace, next)
+	}
+	l.tell(c, Found{Name: c.key.name, Candidate: c.key.label, Addrs: addrs, Gone: gone, Err: err, At: time.Now()})
+}
+
+// tell delivers what is new: other addresses, or the beginning or end of trouble. A candidate of
+// which nothing is known yet is not news until its look-ups have an answer.
+func (l *lookups) tell(c *candidate, f Found) {
+	if !c.told && f.Err == nil && len(f.Addrs) == 0 && !c.settled() {
+		return
+	}
+	if c.told && sameSet(f.Addrs, c.last.Addrs) && sameSet(f.Gone, c.last.Gone) && (f.Err == nil) == (c.last.Err == nil) {
+		return
+	}
+	c.told, c.last = true, f
+	l.news = append(l.news, f)
+}
+
+// settled tells whether every look-up of the candidate has had an answer.
+func (c *candidate) settled() bool {
+	for _, h := range c.hosts {
+		for _, f := range h.families {
+			if !f.resolved && f.err == nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// resolve gathers the addresses of a candidate in the order of its host names, A before AAAA, with
+// the longest TTL and the first error. A family that was not resolved for all of the names has
+// the addresses of the earlier run too.
+func (c *candidate) resolve() (addrs []netip.Addr, ttl time.Duration, err error) {
+	add := func(a netip.Addr) {
+		if !slices.Contains(addrs, a) {
+			addrs = append(addrs, a)
+		}
+	}
+	pending := [2]bool{}
+	for _, h := range c.hosts {
+		for i, f := range h.families {
+			for _, a := range f.addrs {
+				add(a)
+			}
+			ttl = max(ttl, f.ttl)
+			pending[i] = pending[i] || !f.resolved
+			if err == nil {
+				err = f.err
+			}
+		}
+	}
+	for _, a := range c.known {
+		if a.Is4() && pending[0] || !a.Is4() && pending[1] {
+			add(a)
+		}
+	}
+	return addrs, ttl, err
+}
+
+// sameSet compares two lists without regard to order: servers rotate it.
+func sameSet(a, b []netip.Addr) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for _, x := range a {
+		if !slices.Contains(b, x) {
+			return false
+		}
+	}
+	return true
+}

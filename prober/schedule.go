@@ -1,0 +1,273 @@
+package prober
+
+import (
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"hard/internal/config"
+	"hard/internal/rank"
+)
+
+const (
+	// firstGap is the distance of the first probes of new endpoints: as fast as one core can
+	// run them, so that a query that waits for a first verdict gets one ...
+	firstGap = 100 * time.Microsecond
+	// ... and firstWithin is how long the last of very many may wait: a query waits 1 s.
+	firstWithin = 800 * time.Millisecond
+
+	// slack starts what is due this soon together with what is due: a timer of the runtime
+	// is good to a millisecond, and a sleep less is some microseconds of CPU less.
+	slack = 500 * time.Microsecond
+
+	// spread is the jitter of an interval, to either side.
+	spread = 0.1
+)
+
+func (p *Prober) now() moment { return moment(time.Since(p.base)) }
+
+// offset is a job's place in its interval.
+func (p *Prober) offset(id jobID) uint32 { return uint32(maphash.Comparable(p.seed, id)) }
+
+// firstSlotLocked paces the first probes of new jobs.
+func (p *Prober) firstSlotLocked() moment {
+	now := p.now()
+	slot := max(now, p.first.add(firstGap))
+	if slot > now.add(firstWithin) {
+		return now.add(rand.N(firstWithin)) // too many to pace; the limit of running probes does
+	}
+	p.first = slot
+	return slot
+}
+
+// armLocked sets the timer for the head of the queue.
+func (p *Prober) armLocked() {
+	if !p.started || p.stopped || p.heap.len() == 0 {
+		return
+	}
+	if due := p.heap.head().due; due < p.armed {
+		p.armed = due
+		p.timer.Reset(max(0, due.sub(p.now())))
+	}
+}
+
+// loop is the schedule's goroutine: it starts what is due.
+func (p *Prober) loop() {
+	defer p.wg.Done()
+	defer p.timer.Stop()
+	for {
+		select {
+		case <-p.timer.C:
+			p.startDue()
+		case <-p.quit:
+			return
+		}
+	}
+}
+
+func (p *Prober) startDue() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.armed = moment(never)
+	now := p.now()
+	for p.heap.len() > 0 && p.heap.head().due <= now.add(slack) && !p.stopped {
+		j := p.heap.head()
+		p.heap.remove(j)
+		if p.running >= p.maxRuns {
+			j.waiting = true
+			p.ready.push(j)
+			continue
+		}
+		p.running++
+		p.startLocked(j, now)
+		p.wg.Add(1)
+		go p.work(j)
+	}
+	p.armLocked()
+}
+
+// startLocked marks a job as running.
+func (p *Prober) startLocked(j *job, now moment) {
+	j.running = true
+	j.started = now
+	p.counters.lag.observe(max(0, now.sub(j.due)))
+}
+
+// work runs a job, and then those that waited for its slot.
+func (p *Prober) work(j *job) {
+	defer p.wg.Done()
+	for j != nil {
+		pr := p.newProbe(j)
+		p.runProbe(pr)
+		j = p.finish(j, pr)
+	}
+}
+
+// newProbe makes the probe of a job that is about to run.
+func (p *Prober) newProbe(j *job) *probe {
+	pr := &probe{addr: j.id.addr, timeout: j.id.timeout, check: j.check, prepared: j.prepared}
+	p.mu.Lock()
+	pr.done = j.done
+	if len(j.keys) > 0 {
+		pr.name, pr.candidate = j.keys[0].Name, j.keys[0].Candidate
+	}
+	p.mu.Unlock()
+	return pr
+}
+
+// runProbe runs one probe. A panic in it is a bug of ours and ends that probe alone.
+func (p *Prober) runProbe(pr *probe) {
+	defer func() {
+		if r := recover(); r != nil {
+			p.log.Error("probe panicked", "name", pr.name, "candidate", pr.candidate, "address", pr.addr,
+				"panic", r, "stack", string(debug.Stack()))
+			pr.begin()
+			pr.end(rank.Aborted, 0, fmt.Sprintf("bug in the probe: %v", r))
+		}
+	}()
+	pr.begin()
+	mark := p.stalls.enter(pr.start)
+	p.o.run(pr)
+	pr.markDelayed(p.stalls.leave(mark))
+}
+
+// finish hands the samples out, plans the next probe, and returns the job that takes the slot
+// over, or nil.
+func (p *Prober) finish(j *job, pr *probe) *job {
+	p.mu.Lock()
+	keys := j.keys
+	p.mu.Unlock()
+	p.deliver(keys, pr)
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	j.prepared = pr.prepared
+	j.running = false
+	j.probed = true
+	p.nextLocked(j, pr)
+	next := p.takeLocked()
+	p.armLocked()
+	return next
+}
+
+// takeLocked gives the slot that became free to the job that waits longest.
+func (p *Prober) takeLocked() *job {
+	for p.ready.len() > 0 && !p.stopped {
+		j := p.ready.pop()
+		j.waiting = false
+		if len(j.members) == 0 {
+			delete(p.jobs, j.id)
+			continue
+		}
+		p.reviveLocked(j)
+		p.startLocked(j, p.now())
+		return j
+	}
+	p.running--
+	return nil
+}
+
+// reviveLocked gives a job that was aborted and wanted again a new life.
+func (p *Prober) reviveLocked(j *job) {
+	if j.canceled && !p.stopped {
+		j.canceled = false
+		j.done = make(chan struct{})
+	}
+}
+
+// deliver sends the samples of a probe, one set for each endpoint that shares it.
+func (p *Prober) deliver(keys []rank.Key, pr *probe) {
+	for i := range pr.samples {
+		s := &pr.samples[i]
+		p.counters.count(s)
+		for _, key := range keys {
+			s.Key = key
+			p.o.Sink.Sample(*s)
+		}
+	}
+}
+
+// nextLocked plans the probe after one that has ended.
+func (p *Prober) nextLocked(j *job, pr *probe) {
+	if p.stopped {
+		return
+	}
+	if len(j.members) == 0 {
+		delete(p.jobs, j.id)
+		return
+	}
+	now := p.now()
+	outcome := pr.outcome()
+	again := j.again || j.canceled
+	p.reviveLocked(j)
+	j.refreshLocked()
+	j.again = false
+	if !refusal(outcome) {
+		j.burst = 0
+	} else if j.burst > 0 {
+		j.burst--
+		again = true
+	}
+	j.floor = 0
+	if pr.slow {
+		j.floor = j.started.add(j.slowDownLocked(pr.retryAfter))
+	}
+	p.reconnectLocked(j, outcome)
+	switch {
+	case again:
+		p.heap.set(j, now)
+	case j.check.Kind == config.CheckStatic:
+		// always healthy: one sample says it all
+	default:
+		p.heap.set(j, max(now, j.floor, p.dueLocked(j)))
+	}
+}
+
+// slowDownLocked is how long a server that answered 429 is left alone: twice the interval or
+// what it asked for, but no longer than a down endpoint would be.
+func (j *job) slowDownLocked(retryAfter time.Duration) time.Duration {
+	limit := j.every
+	for _, m := range j.members {
+		limit = max(limit, m.pace.BackoffMax)
+	}
+	return min(max(2*j.every, retryAfter), limit)
+}
+
+// dueLocked is when a job's interval after its last start ends. The first time that it is at its
+// steady pace it is put on its hash offset, never later than the interval would be.
+func (p *Prober) dueLocked(j *job) moment {
+	if !j.aligned && j.every >= j.steadyLocked() {
+		j.aligned = true
+		phase := moment(uint64(j.every) >> 10 * uint64(j.offset>>10) >> 12)
+		cycle := moment(j.every)
+		due := j.started - j.started%cycle + phase
+		for due < j.started+cycle/16 {
+			due += cycle
+		}
+		return min(due, j.started+cycle)
+	}
+	jitter := (2*rand.Float64() - 1) * spread
+	return j.started.add(j.every + time.Duration(jitter*float64(j.every)))
+}
+
+// steadyLocked is the shortest interval of a job's members when nothing is pending.
+func (j *job) steadyLocked() time.Duration {
+	d := never
+	for _, m := range j.members {
+		d = min(d, m.pace.Interval)
+	}
+	return d
+}
+
+// repaceLocked moves a job that waits for its next turn after its pace has changed.
+func (p *Prober) repaceLocked(j *job) {
+	if j.pos == 0 || !j.probed {
+		return
+	}
+	p.heap.set(j, max(p.now(), j.floor, p.dueLocked(j)))
+}
+
+// refusal tells outcomes that confirm, after a watched connection broke, that nobody is there.
+func refusal(o rank.Outcome) bool { return o == rank.Refused || o == rank.Reset }
