@@ -53,6 +53,13 @@ func TestLocalAnswers(t *testing.T) {
 			t.Errorf("%+v", res)
 		}
 	})
+	t.Run("R21 R22 the root and single labels are forwarded as they are", func(t *testing.T) {
+		for _, name := range []string{".", "printer", "example"} {
+			if _, res := c.ask(name, dns.TypeA); res.Action != Ask {
+				t.Errorf("%s: %+v", name, res)
+			}
+		}
+	})
 	t.Run("R83 R84 NODATA with an SOA", func(t *testing.T) {
 		m, _ := c.ask("v4.example", dns.TypeAAAA)
 		if m.Rcode != 0 || len(m.Answer) != 0 || len(m.Ns) != 1 || !m.Authoritative {
