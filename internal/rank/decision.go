@@ -2,6 +2,7 @@ package rank
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -23,19 +24,19 @@ const (
 // Answer is the selection for one address family.
 type Answer struct {
 	Kind     Kind
-	Selected []int  // indexes into the endpoints given to Decide, best first
+	Selected []int  // indexes into the endpoints given to Decide, best first; a group in file order
 	Rotate   bool   // group: weighted rotation over Selected, by the endpoints' weights
 	Tier     int    // the tier that won; meaningful for Normal
-	Reason   string // one line: why this selection, why it changed
+	Reason   Reason // why this selection, why it changed
 }
 
 // Verdict tells what became of one endpoint in a decision and why.
 type Verdict struct {
 	Eligible bool
 	Selected bool
-	Rank     int           // 1 for the best of its family in the answer's order; 0 when not eligible
+	Rank     int           // 1 for the best of its family (best: the one selected); 0 when not eligible
 	Latency  time.Duration // the smoothed estimate that ranked it; 0 when there is none
-	Reason   string        // one line for a person
+	Reason   Reason
 }
 
 // Decision is the answer for one name with every reason in it. Explain prints it; the engine
@@ -46,23 +47,58 @@ type Decision struct {
 	Endpoints []Verdict // in the order of the endpoints given to Decide
 	AllDown   bool      // on_all_down was applied
 	Memory    Memory    // to be given to the next Decide of this name
-	Next      time.Time // without new input the decision may change at this time; zero: it can't
+	Next      time.Time // without new input nothing changes before this time; zero: never
 }
 
 // Memory is what one decision leaves for the next: the stickiness. The zero value remembers
 // nothing. It refers to endpoints by address, which is unique within a name, and is plain data
-// so that it can be stored and restored.
+// so that it can be stored and restored, as JSON too. Its slices are never changed in place.
 type Memory struct {
-	Families [2]FamilyMemory
+	Families [2]FamilyMemory // by Family
+
+	// Within are the endpoints inside max_latency: once in, out only beyond the limit and a margin.
+	Within []netip.Addr `json:",omitempty"`
+
+	// Settles is set while first verdicts are still to come: the first selection was made from
+	// part of the endpoints, and until this time (hold after it) or the last first verdict
+	// whoever is truly better takes over without waiting for hold.
+	Settles time.Time `json:",omitzero"`
 }
 
 // FamilyMemory is the part of Memory that belongs to one family.
 type FamilyMemory struct {
-	Selected   []netip.Addr        // the present selection while healthy; never changed in place
-	LastGood   []netip.Addr        // last selection of kind Normal
-	Tier       int                 // the tier of Selected
-	TierSince  map[int]time.Time   // lower tiers waiting out hold: since when eligible
-	Challenger netip.Addr          // best: who has been faster than the incumbent ...
-	Since      time.Time           // ... since when
-	In         map[netip.Addr]bool // endpoints inside max_latency or the group (hysteresis)
+	Selected []netip.Addr `json:",omitempty"` // the present selection while healthy, as answered
+	LastGood []netip.Addr `json:",omitempty"` // the last selection of kind Normal
+	Placed   bool         `json:",omitempty"` // Tier is the tier that answers now
+	Tier     int          `json:",omitempty"`
+	Tiers    []TierWait   `json:",omitempty"` // lower tiers that wait out hold, lowest first
+	Faster   []Challenger `json:",omitempty"` // best: who has been faster than the first of Selected
+	Nearer   []Challenger `json:",omitempty"` // best with max_answers > 1: who, than the slowest other one
+}
+
+// Challenger is an endpoint that has been faster, by switch_ratio and switch_min, since a time.
+type Challenger struct {
+	Addr  netip.Addr
+	Since time.Time
+}
+
+// TierWait is a tier that has had an eligible endpoint since a time.
+type TierWait struct {
+	Tier  int
+	Since time.Time
+}
+
+// Equal tells whether both remember the same.
+func (m *Memory) Equal(o *Memory) bool {
+	return m.Families[V4].equal(&o.Families[V4]) && m.Families[V6].equal(&o.Families[V6]) &&
+		slices.Equal(m.Within, o.Within) && m.Settles.Equal(o.Settles)
+}
+
+func (m *FamilyMemory) equal(o *FamilyMemory) bool {
+	sameChallenger := func(a, b Challenger) bool { return a.Addr == b.Addr && a.Since.Equal(b.Since) }
+	return m.Placed == o.Placed && m.Tier == o.Tier &&
+		slices.Equal(m.Selected, o.Selected) && slices.Equal(m.LastGood, o.LastGood) &&
+		slices.EqualFunc(m.Tiers, o.Tiers, func(a, b TierWait) bool { return a.Tier == b.Tier && a.Since.Equal(b.Since) }) &&
+		slices.EqualFunc(m.Faster, o.Faster, sameChallenger) &&
+		slices.EqualFunc(m.Nearer, o.Nearer, sameChallenger)
 }

@@ -116,6 +116,15 @@ const (
 	ServFail
 )
 
+// End is when the verdict of the probe was reached.
+func (s *Sample) End() time.Time { return s.At.Add(s.Phases.Total) }
+
+// Counted tells whether the sample counts towards rise, fall and latency. Tries that another one
+// followed, probes that we ended ourselves and probes that our own process delayed do not.
+func (s *Sample) Counted() bool {
+	return s.Final && !s.Delayed && s.Outcome != Aborted
+}
+
 // Policy is the selection policy of one name. It is immutable and shared; times are durations,
 // 0 means off where the contract says so.
 type Policy struct {
@@ -149,6 +158,6 @@ type Endpoint struct {
 	Tier     int
 	Weight   int
 	Override Override
-	Gone     bool // the address is no longer in DNS (kept in its grace): never chosen by on_all_down
-	Health   *Health
+	Gone     bool    // the address is no longer in DNS (kept in its grace): never chosen by on_all_down
+	Health   *Health // read only; nil counts as unknown
 }

@@ -1,0 +1,53 @@
+package rank
+
+import "time"
+
+// PaceContext is what the pace of an endpoint's probes depends on besides its own health.
+type PaceContext struct {
+	NameHasEligible bool // some endpoint of the name is eligible
+	Idle            bool // nobody has asked for the name for idle_after
+}
+
+// Interval is the time from one probe of an endpoint to the next, before jitter.
+//
+//   - A verdict is pending (no result yet, between the first miss and fall, between the first
+//     success and rise): fast_interval, idle or not.
+//   - Down: the interval doubles with every failure since the verdict, up to backoff_max; no
+//     back-off while the name has nothing eligible.
+//   - Idle: idle_interval, or the back-off when that is longer.
+//   - Otherwise, and for a verdict that the local-fault guard holds (more misses would not decide
+//     it): interval.
+func Interval(p *Pace, h *Health, ctx PaceContext) time.Duration {
+	if pending(h) {
+		return min(p.FastInterval, p.Interval)
+	}
+	d := p.Interval
+	if ctx.Idle {
+		d = max(d, p.IdleInterval)
+	}
+	if h.State == Unhealthy && ctx.NameHasEligible {
+		d = max(d, backoff(p, h.Backoff))
+	}
+	return d
+}
+
+// pending tells whether the next result or two may change the state.
+func pending(h *Health) bool {
+	switch h.State {
+	case Unknown:
+		return !h.Held
+	case Healthy:
+		return h.Misses > 0 && !h.Held
+	default:
+		return h.Oks > 0
+	}
+}
+
+// backoff is interval doubled n times, at most backoff_max.
+func backoff(p *Pace, n uint8) time.Duration {
+	d := p.Interval
+	for ; n > 0 && d > 0 && d < p.BackoffMax; n-- {
+		d *= 2
+	}
+	return min(d, max(p.BackoffMax, p.Interval))
+}
