@@ -203,13 +203,14 @@ func (p *Prober) nextLocked(j *job, pr *probe) {
 	again := j.again || j.canceled
 	p.reviveLocked(j)
 	j.refreshLocked()
-	j.again = false
-	if !refusal(outcome) {
-		j.burst = 0
-	} else if j.burst > 0 {
+	switch {
+	case refusal(outcome) && j.burst > 0:
 		j.burst--
 		again = true
+	case !j.again: // else the break came while the probe ran
+		j.burst = 0
 	}
+	j.again = false
 	j.floor = 0
 	if pr.slow {
 		j.floor = j.started.add(j.slowDownLocked(pr.retryAfter))
