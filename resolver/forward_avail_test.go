@@ -280,3 +280,56 @@ func TestSetUpstreamsLosesNothing(t *testing.T) {
 		}
 	}
 }
+
+// The goal of issue 4: one of two upstreams is killed, or frozen, at 100
+// queries a second: nothing is lost, nothing answered with an error. How slow
+// the slowest was is logged; only gross delay fails.
+func TestUpstreamDiesUnderLoad(t *testing.T) {
+	for _, how := range []string{"killed", "frozen"} {
+		t.Run(how, func(t *testing.T) {
+			a, b := newFarEnd(t, answerA), newFarEnd(t, answerA)
+			f := forwardTo(t, a, b)
+			type result struct {
+				ch <-chan []byte
+				at time.Time
+			}
+			var worst time.Duration
+			results := make(chan result, 300)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for r := range results {
+					select {
+					case m := <-r.ch:
+						worst = max(worst, time.Since(r.at))
+						if m[3]&15 != 0 {
+							t.Errorf("rcode %d", m[3]&15)
+						}
+					case <-time.After(5 * time.Second):
+						t.Error("lost")
+					}
+				}
+			}()
+			pace := time.NewTicker(10 * time.Millisecond)
+			defer pace.Stop()
+			for i := range 150 {
+				<-pace.C
+				if i == 50 {
+					if how == "killed" {
+						a.udp.Close()
+					} else {
+						a.set(silent)
+					}
+				}
+				m, _ := question(fmt.Sprintf("d%d.example.", i), dns.TypeA).Pack()
+				results <- result{send(t, f, m, false, nil), time.Now()}
+			}
+			close(results)
+			<-done
+			t.Logf("the slowest of 150 took %v", worst)
+			if worst > time.Second {
+				t.Errorf("the slowest took %v", worst)
+			}
+		})
+	}
+}

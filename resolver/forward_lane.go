@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hard/internal/answer"
+	"hard/internal/mmsg"
 	"hard/internal/wire"
 )
 
@@ -21,6 +22,7 @@ type lane struct {
 	index int
 
 	epoll *os.File // holds every socket; itself watched by Go's poller
+	epfd  int      // epoll's descriptor
 	timer *time.Timer
 	wg    sync.WaitGroup // reader, ticker
 	done  chan struct{}
@@ -43,12 +45,14 @@ type lane struct {
 	socks     []*sock     // by index; nil = free
 	freeSocks []int       // free indexes of socks
 	open      int         // sockets
+	stopped   bool        // no more sockets
 	nextSweep int64
-	tx        txBatch      // scratch of send
-	rep       wire.Reply   // scratch of deliver
-	ede       [32][]byte   // options by code, made when first needed
-	rx        *rxBatch     // owned by the reader, which uses it under mu
-	out       []outMessage // owned by the reader
+	tx        *mmsg.Sender
+	batch     [sendBatch]*attempt // scratch of send
+	rep       wire.Reply          // scratch of deliver
+	ede       [32][]byte          // options by code, made when first needed
+	rx        *rxBatch            // owned by the reader, which uses it under mu
+	out       []outMessage        // owned by the reader
 }
 
 // client is one who waits for a flight: a client of ours, or a lookup.
@@ -127,6 +131,7 @@ func newLane(f *forwarder, index int) *lane {
 	l := &lane{
 		f: f, index: index, rng: mrand.NewChaCha8(seed), done: make(chan struct{}),
 		table: make([]*attempt, tableSize), equal: make([]*flight, tableSize), hedges: hedgeBurst,
+		tx: mmsg.NewSender(sendBatch),
 	}
 	l.wheel.init()
 	l.timer = time.NewTimer(time.Hour)
@@ -151,6 +156,7 @@ func (l *lane) stop() {
 	for l.oldest != nil {
 		l.fail(l.oldest, wire.EDENoReachable)
 	}
+	l.stopped = true
 	for _, s := range l.socks {
 		if s != nil {
 			l.closeSock(s)
@@ -307,6 +313,6 @@ func (l *lane) openEpoll() error {
 		syscall.Close(fd)
 		return os.NewSyscallError("fcntl", err)
 	}
-	l.epoll = os.NewFile(uintptr(fd), "epoll")
+	l.epoll, l.epfd = os.NewFile(uintptr(fd), "epoll"), fd
 	return nil
 }

@@ -56,12 +56,12 @@ func (l *lane) drainOnce(epfd int) (more bool) {
 		sendReplies(l.out)
 		clear(l.out)
 		l.out = l.out[:0]
-		l.rx.used = 0
+		l.rx.Reset()
 	}
 	for i := range n {
 		index, mix := l.rx.event(i)
 		for index < len(l.socks) && l.socks[index] != nil && l.socks[index].mix == mix {
-			if l.rx.room() == 0 {
+			if l.rx.Room() == 0 {
 				flushOut()
 				l.mu.Lock()
 				locked = true
@@ -79,17 +79,17 @@ func (l *lane) drainOnce(epfd int) (more bool) {
 // receive handles the datagrams that wait on s, up to the room in l.rx, and
 // reports whether there may be more.
 func (l *lane) receive(s *sock, now int64) (more bool) {
-	room := l.rx.room()
-	first, n, err := l.rx.recvmmsg(s.fd)
-	if err != nil {
-		if err == syscall.EINTR {
-			return true
-		}
-		if err != syscall.EAGAIN {
-			l.sockError(s, failureOf(err), now)
-			return s.fd >= 0 // the error is cleared; there may be datagrams
-		}
+	room := l.rx.Room()
+	first, n, errno := l.rx.More(s.fd)
+	switch errno {
+	case 0:
+	case syscall.EINTR:
+		return true
+	case syscall.EAGAIN:
 		return false
+	default:
+		l.sockError(s, failureOf(errno), now)
+		return s.fd >= 0 // the error is cleared; there may be datagrams
 	}
 	for i := range n {
 		buf, size, cut := l.rx.packet(first + i)

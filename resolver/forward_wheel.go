@@ -86,7 +86,8 @@ func (l *lane) arm(due int64) {
 		return
 	}
 	w.armed = due
-	l.timer.Reset(time.Duration(due-l.f.now()) + tick)
+	slot := (due + int64(tick) - 1) / int64(tick) * int64(tick)
+	l.timer.Reset(time.Duration(slot-l.f.now()) + time.Millisecond/4)
 }
 
 // runTicker serves the lane's timer. It sleeps while no attempt is under way.

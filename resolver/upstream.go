@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"hard/internal/wire"
@@ -167,8 +166,10 @@ func rcodeName(r int) string {
 
 func (c *upCounts) reply(r wire.Rcode) { c.rcodes[min(int(r), rcodeSlots-1)]++ }
 
-// bucket is a token bucket: rate tokens a second, at most burst. Times are
-// nanoseconds of the forwarder's clock.
+// bucket tells whether queries come at less than some rate. It is a token
+// bucket that goes into debt: above the rate it says no to all, not to some,
+// and yes again after up to twice burst/rate. Times are nanoseconds of the
+// forwarder's clock.
 type bucket struct {
 	tokens float64
 	at     int64
@@ -181,21 +182,8 @@ func (b *bucket) take(now int64, rate, burst float64) bool {
 		b.tokens = min(burst, b.tokens+float64(now-b.at)*rate/1e9)
 	}
 	b.at = now
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
-}
-
-// atomicMax raises v to at least x.
-func atomicMax(v *atomic.Int64, x int64) {
-	for {
-		old := v.Load()
-		if old >= x || v.CompareAndSwap(old, x) {
-			return
-		}
-	}
+	b.tokens = max(b.tokens-1, -burst)
+	return b.tokens >= 0
 }
 
 // SetUpstreams replaces the forwarder's configuration while serving; no query
