@@ -1,0 +1,178 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// Severity tells what refuses a configuration from what does not.
+type Severity uint8
+
+// The severities. One Error makes a configuration invalid; a Warning does not, unless the
+// caller is strict.
+const (
+	Error Severity = iota
+	Warning
+)
+
+// String returns "error" or "warning".
+func (s Severity) String() string {
+	if s == Warning {
+		return "warning"
+	}
+	return "error"
+}
+
+// MarshalText is String, for JSON.
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Problem is one thing to be said about a configuration file.
+type Problem struct {
+	// Line and Col are those of the key the problem is about, or of the header of the table in
+	// which something is missing. Both count from 1; Col counts bytes, as compilers do. A byte
+	// order mark is not counted. Both are 0 where the file could not be read at all.
+	Line       int      `json:"line"`
+	Col        int      `json:"col"`
+	Severity   Severity `json:"severity"`
+	Path       string   `json:"path,omitempty"` // dotted, quoted where TOML needs quotes; "" = the file
+	Message    string   `json:"message"`
+	Suggestion string   `json:"suggestion,omitempty"` // what was probably meant
+}
+
+// Report is everything there is to say about one file, in file order.
+type Report struct {
+	File     string
+	Problems []Problem
+}
+
+// Text is the line that a person, an editor or a CI log reads:
+// file:line:col: severity: path: message (did you mean "x"?)
+func (r Report) Text(p Problem) string {
+	var b strings.Builder
+	b.WriteString(r.File)
+	if p.Line > 0 {
+		fmt.Fprintf(&b, ":%d:%d", p.Line, p.Col)
+	}
+	fmt.Fprintf(&b, ": %s: ", p.Severity)
+	if p.Path != "" {
+		b.WriteString(p.Path + ": ")
+	}
+	b.WriteString(p.Message)
+	if p.Suggestion != "" {
+		b.WriteString(" (did you mean " + quote(p.Suggestion) + "?)")
+	}
+	return b.String()
+}
+
+// quote puts a suggestion between quotes, but leaves one that brings its own as it is: what is
+// suggested for a TOML string can be pasted.
+func quote(s string) string {
+	if strings.HasPrefix(s, `"`) || strings.HasPrefix(s, "[") || strings.HasPrefix(s, "{") {
+		return s
+	}
+	return `"` + s + `"`
+}
+
+// WriteText writes one line per problem.
+func (r Report) WriteText(w io.Writer) error {
+	for _, p := range r.Problems {
+		if _, err := fmt.Fprintln(w, r.Text(p)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Count returns the number of problems of one severity.
+func (r Report) Count(s Severity) int {
+	n := 0
+	for _, p := range r.Problems {
+		if p.Severity == s {
+			n++
+		}
+	}
+	return n
+}
+
+// Err returns all errors as one, a line each, or nil where there are at most warnings.
+func (r Report) Err() error {
+	var errs []error
+	for _, p := range r.Problems {
+		if p.Severity == Error {
+			errs = append(errs, errors.New(r.Text(p)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// reportJSON is a Report for machines.
+type reportJSON struct {
+	File     string    `json:"file"`
+	OK       bool      `json:"ok"` // no errors
+	Problems []Problem `json:"problems"`
+}
+
+func (r Report) json() reportJSON {
+	return reportJSON{r.File, r.Count(Error) == 0, append([]Problem{}, r.Problems...)}
+}
+
+// MarshalJSON returns {"file": ..., "ok": ..., "problems": [...]}.
+func (r Report) MarshalJSON() ([]byte, error) { return json.Marshal(r.json()) }
+
+// Warn appends a warning that only a caller can know of, e.g. that no resolv.conf names an
+// upstream. path are the parts of the key it is about. Its position is looked up in the file,
+// which is read once more for it; where that fails the warning has none.
+func (r *Report) Warn(message string, path ...string) {
+	f := found{severity: Warning, path: path, message: message}
+	var problems []Problem
+	if data, err := readConfig(r.File); err == nil {
+		problems = locate(stripBOM(string(data)), []found{f})
+	} else {
+		problems = []Problem{f.problem(position{})}
+	}
+	r.Problems = append(r.Problems, problems...)
+	sortProblems(r.Problems)
+}
+
+// maxFile bounds the size of a configuration file, in bytes: six times what 100,000 names need. It
+// is there for a path that names something endless.
+const maxFile = 64 << 20
+
+// readConfig reads a whole configuration file.
+func readConfig(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return nil, errors.New("is a directory")
+	}
+	if info.Size() > maxFile {
+		return nil, fmt.Errorf("is larger than %d MiB", maxFile>>20)
+	}
+	// One byte more than the size says, so that io.ReadAll's growth is not paid for a large file.
+	data := make([]byte, 0, info.Size()+1)
+	for {
+		n, err := f.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		switch {
+		case errors.Is(err, io.EOF):
+			return data, nil
+		case err != nil:
+			return nil, err
+		case len(data) > maxFile:
+			return nil, fmt.Errorf("is larger than %d MiB", maxFile>>20)
+		case len(data) == cap(data):
+			data = append(data, 0)[:len(data)]
+		}
+	}
+}
