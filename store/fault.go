@@ -1,0 +1,129 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// refusedError is a database that must be left alone.
+type refusedError struct{ text string }
+
+func (e *refusedError) Error() string { return e.text }
+
+// damagedError is a file that is not a database any more.
+type damagedError struct{ text string }
+
+func (e *damagedError) Error() string { return e.text }
+
+// lockedError is a database that another instance of ours has.
+type lockedError struct{ path string }
+
+func (e *lockedError) Error() string { return "another instance holds " + e.path }
+
+// code is the primary result code of a SQLite error, and 0 of any other.
+func code(err error) int {
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		return e.Code() & 0xff
+	}
+	return 0
+}
+
+// hopeless tells whether an error is the rows' own and would come again with them for ever.
+func hopeless(err error) bool {
+	switch code(err) {
+	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_ERROR,
+		sqlite3.SQLITE_MISUSE, sqlite3.SQLITE_RANGE:
+		return true
+	}
+	return false
+}
+
+// fault decides what becomes of the database after an error. The rows are safe in the queue.
+func (w *writer) fault(err error, now time.Time) {
+	w.s.mu.Lock()
+	w.s.stats.WriteErrors++
+	w.s.mu.Unlock()
+
+	state := w.stateOf(err)
+	switch state {
+	case StateBusy: // the next batch tries again
+	case StateFull:
+		w.writeAt = now.Add(w.nextBackoff())
+	default:
+		w.close()
+		var damaged *damagedError
+		if c := code(err); c == sqlite3.SQLITE_CORRUPT || c == sqlite3.SQLITE_NOTADB || errors.As(err, &damaged) {
+			w.setAside(err)
+		}
+		w.openAt = now.Add(w.nextBackoff())
+	}
+	w.become(state, err.Error())
+}
+
+func (w *writer) stateOf(err error) State {
+	var (
+		refused *refusedError
+		locked  *lockedError
+	)
+	switch {
+	case errors.As(err, &refused):
+		return StateRefused
+	case errors.As(err, &locked):
+		return StateLocked
+	}
+	switch code(err) {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		return StateBusy
+	case sqlite3.SQLITE_FULL:
+		return StateFull
+	}
+	return StateFailed
+}
+
+// nextBackoff doubles from a second to half a minute. open resets it when a batch went through.
+func (w *writer) nextBackoff() time.Duration {
+	w.backoff = min(max(2*w.backoff, leastBackoff), mostBackoff)
+	return w.backoff
+}
+
+// unavailable says why the database is closed.
+func (w *writer) unavailable() error {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	if w.s.stats.State == StateOff {
+		return errors.New("no database is configured")
+	}
+	return fmt.Errorf("database %s: %s: %s", w.s.o.Path, w.s.stats.State, w.s.stats.Reason)
+}
+
+// setAside renames a damaged database, so that a new one can begin. Nothing is deleted.
+func (w *writer) setAside(why error) {
+	path := w.s.o.Path
+	to := path + ".corrupt-" + w.s.o.Now().UTC().Format("20060102T150405Z")
+	for i := 1; exists(to); i++ {
+		to = fmt.Sprintf("%s.corrupt-%s-%d", path, w.s.o.Now().UTC().Format("20060102T150405Z"), i)
+	}
+	if err := os.Rename(path, to); err != nil {
+		w.log.Error("a damaged database can't be set aside", "database", path, "damage", why, "error", err)
+		return
+	}
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if err := os.Rename(path+suffix, to+suffix); err != nil && !os.IsNotExist(err) {
+			w.log.Error("a damaged database can't be set aside", "database", path+suffix, "error", err)
+		}
+	}
+	w.backoff = 0
+	w.log.Error("the database is damaged; it was set aside and a new one begins",
+		"database", path, "damage", why, "aside", to)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

@@ -1,0 +1,180 @@
+package store
+
+import (
+	"strings"
+	"time"
+
+	"hard/internal/rank"
+)
+
+// dimension is a row of endpoint or result that probes refer to.
+type dimension struct {
+	id   int64
+	used int64 // the hour that is stored as used_ms
+}
+
+// resultKey is what makes a result distinct.
+type resultKey struct {
+	outcome        rank.Outcome
+	status, try    int
+	final, delayed bool
+	detail         string
+}
+
+const (
+	mostDetail  = 200  // bytes of a detail
+	mostResults = 4096 // ids of results kept in memory
+	hourMs      = int64(time.Hour / time.Millisecond)
+	minuteMs    = int64(time.Minute / time.Millisecond)
+
+	// rowsAtOnce probes go into one statement: a call of the interpreter costs more than a row.
+	rowsAtOnce = 64
+	insertHead = `INSERT OR REPLACE INTO probe
+		(at_ms, endpoint, result, at_us, connect_us, tls_us, wait_us, rest_us) VALUES `
+	insertRow = `(?,?,?,?,?,?,?,?)`
+)
+
+var (
+	insertOne  = insertHead + insertRow
+	insertMany = insertHead + strings.Repeat(insertRow+",", rowsAtOnce-1) + insertRow
+)
+
+// writeBatch writes a batch in one transaction.
+func (w *writer) writeBatch(b *batch) error {
+	if err := w.begin(); err != nil {
+		return err
+	}
+	for _, r := range b.rows {
+		if err := r.write(w); err != nil {
+			return err
+		}
+	}
+	for _, r := range b.latest {
+		if err := r.write(w); err != nil {
+			return err
+		}
+	}
+	if err := w.writeSamples(b.samples); err != nil {
+		return err
+	}
+	if err := w.set("written_ms", w.s.o.Now().UnixMilli()); err != nil {
+		return err
+	}
+	return w.commit()
+}
+
+func (w *writer) writeSamples(samples []rank.Sample) error {
+	for len(samples) > 0 {
+		n, text := 1, insertOne
+		if len(samples) >= rowsAtOnce {
+			n, text = rowsAtOnce, insertMany
+		}
+		w.args = w.args[:0]
+		for i := range samples[:n] {
+			if err := w.bind(&samples[i]); err != nil {
+				return err
+			}
+		}
+		if err := w.exec(text, w.args...); err != nil {
+			return err
+		}
+		samples = samples[n:]
+	}
+	return nil
+}
+
+// bind appends the columns of one probe.
+func (w *writer) bind(p *rank.Sample) error {
+	endpoint, err := w.endpoint(p.Key)
+	if err != nil {
+		return err
+	}
+	result, err := w.result(p)
+	if err != nil {
+		return err
+	}
+	at := p.At.UnixMicro()
+	connect, tls, wait, rest := phases(&p.Phases)
+	w.args = append(w.args, at/1000, endpoint, result, at%1000, connect, tls, wait, rest)
+	return nil
+}
+
+// phases turns moments into the duration of each phase; a phase that was not reached is NULL.
+func phases(p *rank.Phases) (connect, tls, wait, rest any) {
+	var last int64
+	part := func(d time.Duration) any {
+		if d <= 0 {
+			return nil
+		}
+		us := d.Microseconds()
+		v := us - last
+		last = us
+		return v
+	}
+	connect, tls, wait = part(p.Connect), part(p.TLS), part(p.FirstByte)
+	return connect, tls, wait, p.Total.Microseconds() - last
+}
+
+// endpoint gives the id of an endpoint, made at its first use.
+func (w *writer) endpoint(k rank.Key) (int64, error) {
+	hour := w.s.o.Now().UnixMilli() / hourMs * hourMs
+	if d := w.ids[k]; d != nil && d.used == hour {
+		return d.id, nil
+	}
+	family := 4
+	if k.Addr.Is6() {
+		family = 6
+	}
+	addr := k.Addr.String()
+	err := w.exec(`INSERT INTO endpoint (name, candidate, address, family, used_ms) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (name, candidate, address) DO UPDATE SET used_ms = excluded.used_ms`,
+		k.Name, k.Candidate, addr, family, hour)
+	if err != nil {
+		return 0, err
+	}
+	d := &dimension{used: hour}
+	err = w.one(&d.id, `SELECT id FROM endpoint WHERE name = ? AND candidate = ? AND address = ?`,
+		k.Name, k.Candidate, addr)
+	if err != nil {
+		return 0, err
+	}
+	w.ids[k] = d
+	return d.id, nil
+}
+
+// result gives the id of a probe's result, made at its first use.
+func (w *writer) result(p *rank.Sample) (int64, error) {
+	hour := w.s.o.Now().UnixMilli() / hourMs * hourMs
+	k := resultKey{p.Outcome, p.Status, p.Try, p.Final, p.Delayed, p.Detail}
+	if d := w.kind[k]; d != nil && d.used == hour {
+		return d.id, nil
+	}
+	k.detail = strings.Clone(k.detail)
+	if len(w.kind) >= mostResults {
+		clear(w.kind)
+	}
+	detail := shorten(k.detail)
+	err := w.exec(`INSERT INTO result (outcome, status, try, final, delayed, counted, detail, used_ms)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (outcome, status, try, final, delayed, detail) DO UPDATE SET used_ms = excluded.used_ms`,
+		k.outcome.String(), k.status, k.try, k.final, k.delayed, p.Counted(), detail, hour)
+	if err != nil {
+		return 0, err
+	}
+	d := &dimension{used: hour}
+	err = w.one(&d.id, `SELECT id FROM result WHERE outcome = ? AND status = ? AND try = ? AND final = ?
+		AND delayed = ? AND detail = ?`, k.outcome.String(), k.status, k.try, k.final, k.delayed, detail)
+	if err != nil {
+		return 0, err
+	}
+	w.kind[k] = d
+	return d.id, nil
+}
+
+// shorten makes one line of valid UTF-8 of bounded length.
+func shorten(s string) string {
+	if len(s) > mostDetail {
+		s = s[:mostDetail]
+	}
+	return strings.ToValidUTF8(s, "")
+}

@@ -1,0 +1,239 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"os"
+	"time"
+
+	"hard/internal/rank"
+)
+
+// writer owns the database. All its fields belong to the goroutine of run.
+type writer struct {
+	s   *Store
+	log *slog.Logger
+
+	lock *os.File                 // held from the first successful open on; see lock.go
+	db   *sql.DB                  // nil: not open
+	conn *sql.Conn                // the one connection
+	st   map[string]*sql.Stmt     // prepared, by text
+	tx   bool                     // a transaction is open
+	ids  map[rank.Key]*dimension  // ids of endpoints
+	kind map[resultKey]*dimension // ids of results
+	file os.FileInfo              // the file that is open, to notice another one in its place
+	args []any                    // scratch
+
+	spare   []rank.Sample // memory of the last batch
+	failing int           // transactions failed in a row
+	openAt  time.Time     // when to try to open it again
+	backoff time.Duration
+	writeAt time.Time // when to try to write again; zero: at the next batch
+
+	held    bool // the -wal is over its limit and can't be emptied
+	clock   clockGuard
+	houseAt time.Time // next house-keeping
+	rollAt  time.Time // next roll-up
+}
+
+const (
+	houseEvery   = 2 * time.Second
+	rollEvery    = 10 * time.Second
+	leastBackoff = time.Second
+	mostBackoff  = 30 * time.Second
+)
+
+// run is the writer's life. The timers are the real clock's: what is stored takes Options.Now.
+func (w *writer) run() {
+	defer close(w.s.done)
+	w.open(time.Now())
+	tick := time.NewTicker(batchEvery)
+	defer tick.Stop()
+	var soon <-chan time.Time
+	for {
+		select {
+		case <-w.s.stop:
+			w.finish()
+			return
+		case c := <-w.s.calls:
+			c.done <- w.answer(c.f)
+			continue
+		case <-w.s.soon:
+			if soon == nil {
+				soon = time.After(soonAfter)
+			}
+			continue
+		case <-soon:
+			soon = nil
+			w.step(time.Now(), false)
+		case <-tick.C:
+			w.step(time.Now(), true)
+		}
+	}
+}
+
+// answer runs a call on an open database.
+func (w *writer) answer(f func(*writer) error) error {
+	if w.db == nil {
+		return w.unavailable()
+	}
+	err := f(w)
+	if err != nil {
+		w.rollback()
+		w.fault(err, time.Now())
+	}
+	return err
+}
+
+// step opens what is closed, writes what waits and, when asked, keeps house.
+func (w *writer) step(now time.Time, house bool) {
+	if w.db == nil && !w.open(now) {
+		return
+	}
+	if house && w.replaced() {
+		w.close()
+		if !w.open(now) {
+			return
+		}
+	}
+	if now.Before(w.writeAt) {
+		return
+	}
+	if !w.flush(now) || !house {
+		return
+	}
+	if err := w.house(now); err != nil {
+		w.rollback()
+		w.fault(err, now)
+	}
+}
+
+// flush writes all that waits and tells whether that went well.
+func (w *writer) flush(now time.Time) bool {
+	b := w.s.queue.take(!w.held, w.spare)
+	w.spare = nil
+	if b.len() == 0 {
+		w.spare = b.samples
+		return true
+	}
+	err := w.writeBatch(&b)
+	if err == nil {
+		w.failing, w.backoff, w.writeAt = 0, 0, time.Time{}
+		w.committed(b.len(), w.s.o.Now())
+		if !w.held {
+			w.become(StateOK, "")
+		}
+		clear(b.samples) // lets their strings go
+		w.spare = b.samples
+		return true
+	}
+	w.rollback()
+	w.failing++
+	if w.db != nil && hopeless(err) && w.failing >= 3 {
+		w.log.Error("history rows can't be stored and are dropped", "rows", b.len(), "error", err)
+		w.s.queue.discard(b)
+		w.failing = 0
+	} else {
+		w.s.queue.giveBack(b)
+	}
+	w.fault(err, now)
+	return false
+}
+
+// finish is the end: everything is written and the file left so that readers can open it.
+func (w *writer) finish() {
+	now := time.Now()
+	if w.db == nil {
+		w.openAt = time.Time{}
+		w.open(now)
+	}
+	if w.db != nil {
+		w.held = false
+		if w.flush(now) {
+			w.cleanStop()
+		}
+	}
+	w.close()
+	w.unlock()
+}
+
+// cleanStop notes the time and moves the -wal into the file.
+func (w *writer) cleanStop() {
+	err := w.set("stopped_ms", w.s.o.Now().UnixMilli())
+	if err == nil {
+		err = w.checkpoint()
+	}
+	if err != nil {
+		w.log.Debug("history not stopped cleanly", "error", err)
+	}
+}
+
+// set stores one setting.
+func (w *writer) set(key string, value any) error {
+	return w.exec(`INSERT OR REPLACE INTO setting (key, value) VALUES (?, ?)`, key, value)
+}
+
+// prepare gives the prepared statement of a text.
+func (w *writer) prepare(text string) (*sql.Stmt, error) {
+	if st := w.st[text]; st != nil {
+		return st, nil
+	}
+	st, err := w.conn.PrepareContext(context.Background(), text)
+	if err == nil {
+		w.st[text] = st
+	}
+	return st, err
+}
+
+// exec runs a statement, prepared once.
+func (w *writer) exec(text string, args ...any) error {
+	_, err := w.change(text, args...)
+	return err
+}
+
+// change is exec for those who want to know what it did.
+func (w *writer) change(text string, args ...any) (sql.Result, error) {
+	st, err := w.prepare(text)
+	if err != nil {
+		return nil, err
+	}
+	return st.ExecContext(context.Background(), args...)
+}
+
+// one reads the single value of a query; a missing row leaves into alone.
+func (w *writer) one(into any, text string, args ...any) error {
+	st, err := w.prepare(text)
+	if err != nil {
+		return err
+	}
+	err = st.QueryRowContext(context.Background(), args...).Scan(into)
+	if err == sql.ErrNoRows {
+		return nil
+	}
+	return err
+}
+
+// begin opens a transaction that may write; commit ends it.
+func (w *writer) begin() error {
+	err := w.exec("BEGIN IMMEDIATE")
+	w.tx = err == nil
+	return err
+}
+
+func (w *writer) commit() error {
+	err := w.exec("COMMIT")
+	w.tx = w.tx && err != nil
+	return err
+}
+
+// rollback undoes an open transaction, and forgets the ids that it may have made.
+func (w *writer) rollback() {
+	if !w.tx || w.conn == nil {
+		return
+	}
+	w.tx = false
+	_ = w.exec("ROLLBACK") // fails where SQLite has rolled back by itself
+	clear(w.ids)
+	clear(w.kind)
+}
