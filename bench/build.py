@@ -1,0 +1,65 @@
+"""Installs the peers from Debian and builds what is measured and what measures."""
+
+import os
+import shutil
+import subprocess
+
+from lib import read, say, write
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PACKAGES = {"gdnsd": "gdnsd", "nsd": "nsd", "knotd": "knot", "dnsdist": "dnsdist", "unbound": "unbound", "haproxy": "haproxy", "dnsperf": "dnsperf", "gcc": "gcc"}
+POLICY = "/usr/sbin/policy-rc.d"  # asked by Debian's maintainer scripts before they start a service; 101: don't
+
+
+def missing():
+    return [p for p in PACKAGES if not shutil.which(p)]
+
+
+def install():
+    """Installs what is missing, without starting it now or at the next boot."""
+    want = missing()
+    if not want:
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        say("not installed (that needs root and apt-get), so left out:", *want)
+        return
+    mine = not os.path.exists(POLICY)
+    if mine:
+        write(POLICY, "#!/bin/sh\nexit 101\n")
+        os.chmod(POLICY, 0o755)
+    env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    try:
+        subprocess.run(["apt-get", "update", "-qq"], env=env, timeout=300)
+        subprocess.run(["apt-get", "install", "-qq", "--no-install-recommends", "libc6-dev"] + [PACKAGES[p] for p in want], env=env, timeout=900)
+        if shutil.which("systemctl"):
+            services = [PACKAGES[p] for p in want if p not in ("dnsperf", "gcc")]
+            subprocess.run(["systemctl", "disable", "--quiet"] + services, stderr=subprocess.DEVNULL, timeout=60)
+    finally:
+        if mine:
+            os.remove(POLICY)
+    if missing():
+        say("could not be installed, so left out:", *missing())
+
+
+def build(into, hard=None):
+    """Puts qload, udpd, httpd and hard (built here, or a copy of the program given) into a directory."""
+    for tool in ("qload", "udpd", "httpd"):
+        subprocess.run(["gcc", "-O2", "-Wall", "-o", f"{into}/{tool}", f"{HERE}/{tool}.c"], check=True)
+    if hard:
+        if hard != "none":
+            shutil.copy(hard, f"{into}/hard")
+        return
+    r = subprocess.run(["go", "build", "-o", f"{into}/hard", "./cmd/hard"], cwd=os.path.dirname(HERE), env=dict(os.environ, CGO_ENABLED="0"))
+    if r.returncode:
+        raise SystemExit("hard does not build; --hard PROGRAM takes one built before, --hard none only the peers")
+
+
+def machine():
+    """One line about the machine and one about the versions, for the head of the report."""
+    cpu = next((l.split(":", 1)[1].strip() for l in read("/proc/cpuinfo").splitlines() if l.startswith("model name")), "unknown processor")
+    system = next((l.split("=", 1)[1].strip('"') for l in read("/etc/os-release").splitlines() if l.startswith("PRETTY_NAME=")), "Linux")
+    versions = []
+    if shutil.which("dpkg-query"):
+        out = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${Version}\n"] + list(PACKAGES.values())[:-1], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+        versions = [l for l in out.splitlines() if len(l.split()) == 2]
+    return f"{os.cpu_count()} x {cpu}, Linux {os.uname().release}, {system}.", ", ".join(versions) + "." if versions else ""
