@@ -436,6 +436,7 @@ func descriptors(t testing.TB) int {
 	return len(entries)
 }
 
+// A probe on a new connection; the server's part, in the same process, is in the figures.
 func BenchmarkHTTPProbe(b *testing.B) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -444,11 +445,15 @@ func BenchmarkHTTPProbe(b *testing.B) {
 	go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
 	defer l.Close()
 	p := newProber(b, Options{})
-	tg := target(httpCheck(uint16(l.Addr().(*net.TCPAddr).Port)), time.Second)
+	check := httpCheck(uint16(l.Addr().(*net.TCPAddr).Port))
+	var keep *prepared // as a job does
 	b.ReportAllocs()
 	for b.Loop() {
-		if s, _ := p.Probe(b.Context(), tg, false); s.Outcome != rank.OK {
-			b.Fatal(s.Detail)
+		pr := &probe{check: check, prepared: keep, addr: loopback, timeout: time.Second}
+		p.runProbe(pr)
+		keep = pr.prepared
+		if pr.outcome() != rank.OK {
+			b.Fatal(pr.samples)
 		}
 	}
 }

@@ -80,7 +80,6 @@ type family struct {
 	resolved bool // at least once
 	err      error
 	fails    int
-	running  bool
 	removed  bool
 }
 

@@ -32,6 +32,9 @@ func (p *Prober) prepare(pr *probe) (*prepared, error) {
 	if check.Kind == config.CheckHTTP || check.Kind == config.CheckHTTPS {
 		pre.request = newRequest(check, host, p.o.Version)
 		pre.wire = appendRequest(nil, pre.request, check.Path)
+		if check.Redirects == 0 {
+			pre.request.Header = http.Header{} // net/http would copy it for requests to come
+		}
 	}
 	if check.Kind == config.CheckHTTPS || check.Kind == config.CheckTLS || check.Kind == config.CheckHTTP && check.Redirects > 0 {
 		conf, err := p.trust.config(check, host)

@@ -18,9 +18,11 @@ const (
 	// ... and firstWithin is how long the last of very many may wait: a query waits 1 s.
 	firstWithin = 800 * time.Millisecond
 
-	// slack starts what is due this soon together with what is due: a timer of the runtime
-	// is good to a millisecond, and a sleep less is some microseconds of CPU less.
-	slack = 500 * time.Microsecond
+	// slack starts what is due this soon together with what is due, up to a tenth of its
+	// interval. The runtime's timers are good to a millisecond, and with every sleep the
+	// process also wakes its monitor thread: at 2,000 probes a second a slack of 0.5 ms cost
+	// 104 us of CPU a probe, 1 ms 86 us, 2 ms 75 us.
+	slack = 2 * time.Millisecond
 
 	// spread is the jitter of an interval, to either side.
 	spread = 0.1
@@ -72,8 +74,11 @@ func (p *Prober) startDue() {
 	defer p.mu.Unlock()
 	p.armed = moment(never)
 	now := p.now()
-	for p.heap.len() > 0 && p.heap.head().due <= now.add(slack) && !p.stopped {
+	for p.heap.len() > 0 && !p.stopped {
 		j := p.heap.head()
+		if j.due > now.add(min(slack, j.every/10)) {
+			break
+		}
 		p.heap.remove(j)
 		if p.running >= p.maxRuns {
 			j.waiting = true
