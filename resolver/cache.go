@@ -118,7 +118,7 @@ func (f *forwarder) fromCache(c *upConf, r *request) bool {
 		l.send(now)
 		l.mu.Unlock()
 	}
-	r.from.reply(m)
+	r.from.replyAs(sourceCache, m)
 	return true
 }
 
@@ -235,7 +235,7 @@ func (c *cache) serveStale(l *lane, fl *flight) bool {
 	}
 	for cl := range fl.each {
 		if cl.lookup != nil {
-			cl.give(nil)
+			cl.give(nil, sourceStale)
 			continue
 		}
 		buf := make([]byte, max(len(e.msg), maxTruncated)+fitRoom)
@@ -245,7 +245,7 @@ func (c *cache) serveStale(l *lane, fl *flight) bool {
 			return false
 		}
 		wire.CapTTLs(buf[:n], rep.QEnd, staleTTL)
-		cl.give(fitReply(buf, n, &rep, cl, fl.questionOf(cl), l.edeOption(wire.EDEStaleAnswer)))
+		cl.give(fitReply(buf, n, &rep, cl, fl.questionOf(cl), l.edeOption(wire.EDEStaleAnswer)), sourceStale)
 	}
 	l.freeFlight(fl)
 	return true

@@ -82,13 +82,7 @@ const (
 func newRxBatch() *rxBatch { return &rxBatch{Receiver: mmsg.NewReceiver(rxPackets, rxSize+fitRoom)} }
 
 // wait returns the number of sockets that have something, without waiting.
-func (r *rxBatch) wait(epfd int) int {
-	n, err := unix.EpollWait(epfd, r.events[:], 0)
-	if err != nil {
-		return 0
-	}
-	return n
-}
+func (r *rxBatch) wait(epfd int) int { return mmsg.EpollWait(epfd, r.events[:]) }
 
 func (r *rxBatch) event(i int) (index int, mix uint32) {
 	return int(r.events[i].Fd), uint32(r.events[i].Pad)

@@ -135,7 +135,7 @@ func (f *forwarder) statOf(u *upstream) UpstreamStat {
 		s.Inflight += in
 		for r, n := range c.rcodes {
 			if n > 0 {
-				s.Rcodes[rcodeName(r)] += n
+				s.Rcodes[upstreamRcode(r)] += n
 			}
 		}
 		for k, n := range c.failures {
@@ -154,11 +154,11 @@ func (u *upstream) stateName() string {
 	return stateNames[u.health.state.Load()]
 }
 
-var rcodeNames = [rcodeSlots]string{"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED",
+var upstreamRcodes = [rcodeSlots]string{"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED",
 	"YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH", "NOTZONE"}
 
-func rcodeName(r int) string {
-	if n := rcodeNames[r]; n != "" {
+func upstreamRcode(r int) string {
+	if n := upstreamRcodes[r]; n != "" {
 		return n
 	}
 	return "other"

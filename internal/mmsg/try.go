@@ -2,7 +2,12 @@
 
 package mmsg
 
-import "syscall"
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
 
 // Try makes one attempt to send the datagrams from number at on through the
 // connected socket fd, and returns how many left. They stay in s until Clear.
@@ -18,3 +23,16 @@ func (s *Sender) Try(fd, at int) (n int, errno syscall.Errno) {
 
 // Clear empties s without sending.
 func (s *Sender) Clear() { s.n = 0 }
+
+// EpollWait is epoll_wait(2) without waiting: it returns the number of events
+// that are ready, 0 also on an error. An ordinary system call here, at the end
+// of an idle time, would wake the scheduler's monitor thread: measured at 5,000
+// calls a second, that costs 25 us of CPU each.
+func EpollWait(epfd int, events []unix.EpollEvent) int {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(unsafe.SliceData(events))),
+		uintptr(len(events)), 0, 0, 0)
+	if errno != 0 {
+		return 0
+	}
+	return int(n)
+}

@@ -1,0 +1,209 @@
+package resolver
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+
+	"hard/internal/wire"
+)
+
+// query takes one query of a client that is not answered here. It copies what
+// it keeps, never blocks, and sees to it that exactly one reply is given,
+// within total_timeout. What it stages is sent by flush.
+func (f *forwarder) query(r *request) {
+	defer f.recovered()
+	c := f.conf.Load()
+	if c == nil || f.canary.isOurs(r.q.Name()) {
+		f.refuseQuery(c, r)
+		return
+	}
+	if c.cache != nil && f.fromCache(c, r) {
+		return
+	}
+	tcp := r.from.tcp()
+	l := f.laneOf(r.q.Hash)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.add(c, r, tcp, nil)
+	if tcp {
+		l.send(f.now()) // no batch to wait for
+	}
+}
+
+func (f *forwarder) laneOf(hash uint64) *lane {
+	return f.lanes[(hash>>32)%uint64(len(f.lanes))]
+}
+
+// refuseQuery answers what cannot be forwarded: there are no upstreams yet, or
+// our own canary has come back.
+func (f *forwarder) refuseQuery(c *upConf, r *request) {
+	if c != nil {
+		f.canaryCame(r.q.Name())
+	}
+	l := f.lanes[0]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	cl := client{asked: r.q.Asked, from: r.from}
+	l.replyError(&cl, r.msg[wire.HeaderLen:r.q.QEnd], wire.EDENoReachable)
+}
+
+// shareKey is what besides the name must be equal for two queries to share a
+// reply: the flags and EDNS parts that a server may heed.
+func shareKey(msg []byte, q *wire.Query, tcp bool) (key uint64, ok bool) {
+	if q.Extra || q.Signed || hasOtherOptions(msg, q) {
+		return 0, false
+	}
+	key = 1<<32 | uint64(q.Type)<<16 | uint64(q.Class)
+	key = key<<16 | uint64(q.Flags&(wire.FlagRD|wire.FlagAD|wire.FlagCD))
+	for _, b := range []bool{q.EDNS, q.DO, tcp} {
+		key <<= 1
+		if b {
+			key |= 1
+		}
+	}
+	return key, true
+}
+
+// add starts a flight for r, or lets r join an equal one. With lookup the
+// reply goes there and r.from is not used.
+func (l *lane) add(c *upConf, r *request, tcp bool, lookup chan<- []byte) {
+	q := r.q
+	bucket := uint16(0)
+	if lookup == nil {
+		bucket = uint16(maphash.Comparable(hashSeed, r.from.peer()) % uint64(len(l.clients)))
+	}
+	key, share := shareKey(r.msg, q, tcp)
+	share = share && lookup == nil
+	hash := q.Hash ^ key*0x9e3779b97f4a7c15
+	if share {
+		if fl := l.findEqual(hash, key, r); fl != nil {
+			l.join(fl, r, bucket)
+			return
+		}
+	}
+	if l.inflight >= c.perLane {
+		l.jostle(bucket)
+	}
+	fl := l.newFlight()
+	fl.msg = append(fl.buf[:0], r.msg[:min(len(r.msg), int(q.End))]...)
+	fl.qend = int(q.QEnd)
+	fl.conf, fl.set, fl.entry = c, c.setFor(q.Name()), r.entry
+	fl.stream, fl.deadline = tcp, 0
+	fl.hash, fl.key = hash, key // 0: not to be cached
+	fl.client = client{asked: q.Asked, from: r.from, lookup: lookup, bucket: bucket}
+	l.inflight++
+	l.clients[bucket]++
+	if q.EDNS {
+		n := q.ForwardOPT(fl.msg)
+		if n == 0 {
+			l.replyRcode(&fl.client, fl.question(), wire.FormErr, nil)
+			l.freeFlight(fl)
+			return
+		}
+		fl.msg = fl.msg[:n]
+	}
+	if share {
+		fl.share = true
+		p := &l.equal[hash%tableSize]
+		fl.hnext = *p
+		*p = fl
+	}
+	l.hedges = min(hedgeBurst, l.hedges+hedgeShare)
+	if !l.launch(fl, nil) {
+		l.fail(fl, wire.EDENoReachable)
+	}
+}
+
+var hashSeed = maphash.MakeSeed()
+
+// hasOtherOptions reports whether q carries options that go upstream, which
+// make its reply its own.
+func hasOtherOptions(msg []byte, q *wire.Query) bool {
+	if q.OPTLen <= 11 {
+		return false
+	}
+	opts := msg[q.OPT+11 : q.OPT+q.OPTLen]
+	for len(opts) >= 4 {
+		if code := binary.BigEndian.Uint16(opts); code < 10 || code > 12 {
+			return true
+		}
+		n := 4 + int(binary.BigEndian.Uint16(opts[2:]))
+		if n > len(opts) {
+			break
+		}
+		opts = opts[n:]
+	}
+	return false
+}
+
+func (fl *flight) question() []byte { return fl.msg[wire.HeaderLen:fl.qend] }
+
+// questionOf is the question as c asked it.
+func (fl *flight) questionOf(c *client) []byte {
+	if c.question != nil {
+		return c.question
+	}
+	return fl.question()
+}
+
+// each ranges over fl's clients.
+func (fl *flight) each(yield func(*client) bool) {
+	if !yield(&fl.client) {
+		return
+	}
+	for c := fl.more; c != nil; c = c.next {
+		if !yield(c) {
+			return
+		}
+	}
+}
+
+// findEqual returns the flight that r may join, or nil.
+func (l *lane) findEqual(hash, key uint64, r *request) *flight {
+	for fl := l.equal[hash%tableSize]; fl != nil; fl = fl.hnext {
+		if fl.hash == hash && fl.key == key && fl.entry == r.entry && fl.qend == int(r.q.QEnd) &&
+			wire.EqualFold(fl.msg[wire.HeaderLen:fl.qend-4], r.q.Name()) {
+			return fl
+		}
+	}
+	return nil
+}
+
+// join adds r's client to fl (requirement 56).
+func (l *lane) join(fl *flight, r *request, bucket uint16) {
+	if l.inflight >= fl.conf.perLane {
+		l.jostle(bucket)
+		if fl.conf == nil { // it was fl that went
+			cl := client{asked: r.q.Asked, from: r.from}
+			l.replyError(&cl, r.msg[wire.HeaderLen:r.q.QEnd], wire.EDENoReachable)
+			return
+		}
+	}
+	c := &client{asked: r.q.Asked, from: r.from, bucket: bucket, next: fl.more}
+	if q := r.msg[wire.HeaderLen:r.q.QEnd]; string(q) != string(fl.question()) {
+		c.question = append([]byte(nil), q...)
+	}
+	fl.more = c
+	l.inflight++
+	l.clients[bucket]++
+}
+
+// jostle makes room for a query of the client in bucket: the oldest flight
+// goes, with SERVFAIL (requirement 73); but of the oldest ones rather one
+// whose client has more waiting than the newcomer and than is its share.
+func (l *lane) jostle(bucket uint16) {
+	victim := l.oldest
+	if victim == nil {
+		return
+	}
+	most := l.clients[bucket]
+	for fl, n := l.oldest, 0; fl != nil && n < jostleLook; fl, n = fl.nextAge, n+1 {
+		if c := l.clients[fl.client.bucket]; c > most {
+			victim, most = fl, c
+		}
+	}
+	l.f.jostled.Add(1)
+	l.fail(victim, wire.EDENoReachable)
+}
+
+const jostleLook = 64 // flights that jostle looks at
