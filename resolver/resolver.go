@@ -1,10 +1,27 @@
-// Package resolver is the DNS front end and the forwarder.
+// Package resolver is the DNS front end and the forwarder: everything between
+// a client's query and its reply.
+//
+// The front end (this file, listen.go, udp.go, tcp.go, hold.go, counters.go)
+// owns the sockets towards clients. Each UDP socket has one goroutine, which
+// alone touches its buffers, query, rotation and counters; a TCP connection has
+// one goroutine, too. They read the answer table through one atomic pointer,
+// which Publish sets, and answer in place by answer.Table.Serve. What is not
+// answered here goes to the forwarder (forward.go), which keeps a copy of the
+// query and its asker, and replies from goroutines of its own.
+//
+// What is answered is not decided here: tables come from the engine. The bytes
+// of replies are package wire's and package answer's.
 package resolver
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"hard/internal/answer"
@@ -15,8 +32,8 @@ type Options struct {
 	Listen    []netip.AddrPort // UDP and TCP on each; port 0 picks one (the same for both)
 	Log       *slog.Logger
 	Asked     func(slot int) // somebody asked for a name whose entry is marked Idle; must not block; may be nil
-	LogQuery  bool
-	Listeners int // UDP sockets (SO_REUSEPORT) per address; 0 = GOMAXPROCS
+	LogQuery  bool           // one record per query, at level info
+	Listeners int            // UDP sockets (SO_REUSEPORT) per address; 0 = GOMAXPROCS
 }
 
 // UpstreamOptions is the forwarder's configuration; it can be swapped as a whole while serving.
@@ -68,17 +85,145 @@ type Route struct {
 	Servers []Server
 }
 
-// Sketch (the authors fill it in; the names are used by engine, prober and daemon):
-//
-//	func New(o Options) (*Resolver, error)            // binds every socket; error names address and port
-//	func (r *Resolver) Addrs() []netip.AddrPort       // what was bound
-//	func (r *Resolver) SetUpstreams(u UpstreamOptions) error
-//	func (r *Resolver) Publish(t *answer.Table)       // atomic; any goroutine
-//	func (r *Resolver) Start()
-//	func (r *Resolver) Stop(ctx context.Context) error // listeners joined, forwards drained up to ctx
-//	func (r *Resolver) LookupAddrs(ctx context.Context, host string, v6 bool) (addrs []netip.Addr, ttl time.Duration, err error)
-//	func (r *Resolver) LastReply() time.Time          // last reply from a non-loopback upstream; zero = never
-//	func (r *Resolver) Stats() Stats
-var _ = context.Background
+// Resolver serves DNS on a set of addresses.
+type Resolver struct {
+	// Immutable.
+	log       *slog.Logger
+	asked     func(slot int)
+	listeners int
+	base      time.Time
+	fwd       *forwarder
+	held      *holds
+	tcp       *tcpServer
+	answers   *answer.Counters
+	shared    [2]*counts // UDP and TCP, of replies given by other goroutines than listeners': the forwarder's above all
 
-var _ *answer.Table
+	// Any goroutine.
+	table    atomic.Pointer[answer.Table] // nil until the first Publish
+	logQuery atomic.Bool
+	stopping atomic.Bool
+
+	mu        sync.Mutex   // guards the rest
+	endpoints []*endpoint  // in the configuration's order
+	retired   []*endpoint  // given up, open for the last replies
+	counters  [2][]*counts // UDP, TCP
+	started   bool
+	stopped   bool
+}
+
+// errStopped is what a stopped Resolver says.
+var errStopped = errors.New("resolver is stopped")
+
+// New binds every socket but does not read from them before Start. Errors name
+// the address and, where it can be found, the program that holds it.
+func New(o Options) (*Resolver, error) {
+	r := &Resolver{
+		log: o.Log, asked: o.Asked, listeners: o.Listeners, base: time.Now(),
+		answers: new(answer.Counters),
+	}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.listeners <= 0 {
+		r.listeners = runtime.GOMAXPROCS(0)
+	}
+	r.shared = [2]*counts{r.newCounts(0), r.newCounts(1)}
+	r.logQuery.Store(o.LogQuery)
+	r.held = newHolds(r)
+	r.tcp = newTCPServer(r)
+	eps, err := r.bindAll(o.Listen)
+	if err != nil {
+		return nil, err
+	}
+	r.endpoints = eps
+	r.fwd = newForwarder(r)
+	return r, nil
+}
+
+// Addrs are the addresses served, in the configuration's order.
+func (r *Resolver) Addrs() []netip.AddrPort {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	addrs := make([]netip.AddrPort, 0, len(r.endpoints))
+	for _, e := range r.endpoints {
+		addrs = append(addrs, e.addr)
+	}
+	return addrs
+}
+
+// Publish puts t into force, from each listener's next batch on. Any goroutine
+// may call it, before Start too.
+func (r *Resolver) Publish(t *answer.Table) {
+	r.table.Store(t)
+	r.held.wake()
+}
+
+// SetLogQueries switches the logging of queries.
+func (r *Resolver) SetLogQueries(on bool) { r.logQuery.Store(on) }
+
+// Start begins to serve. Until the first Publish, queries are held as those of
+// a name without any result are.
+func (r *Resolver) Start() {
+	if err := r.fwd.start(); err != nil {
+		r.log.Error("no queries can be forwarded", "err", err)
+	}
+	r.held.start()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.started || r.stopped {
+		return
+	}
+	r.started = true
+	for _, e := range r.endpoints {
+		e.start()
+	}
+}
+
+// Stop takes no more queries, answers those that are on their way, until ctx
+// ends the wait for upstreams, and joins every goroutine.
+func (r *Resolver) Stop(ctx context.Context) error {
+	r.mu.Lock()
+	if r.stopped {
+		r.mu.Unlock()
+		return nil
+	}
+	r.stopped = true
+	eps := slices.Concat(r.endpoints, r.retired)
+	r.mu.Unlock()
+
+	r.stopping.Store(true)
+	for _, e := range eps {
+		e.stopReading()
+	}
+	r.tcp.stopReading()
+	r.held.stop()
+	r.fwd.stop(ctx)
+	r.tcp.stop()
+	for _, e := range eps {
+		e.close()
+	}
+	return nil
+}
+
+// sinceStart is a monotonic clock, above 0.
+func (r *Resolver) sinceStart() time.Duration { return time.Since(r.base) + 1 }
+
+// Ask answers one query as if it had come over TCP from this host. The error
+// is ctx's or errStopped; a query that gets no answer ends with ctx.
+func (r *Resolver) Ask(ctx context.Context, msg []byte) ([]byte, error) {
+	if r.stopping.Load() {
+		return nil, errStopped
+	}
+	c := &inProcess{r: r, replies: make(chan []byte, 1)}
+	w := r.tcp.getWorker()
+	if reply := w.answer(msg, asker{to: c, at: int64(r.sinceStart())}, c.transport()); reply > 0 {
+		c.replies <- append([]byte(nil), w.out[2:2+reply]...)
+	}
+	r.tcp.putWorker(w)
+	select {
+	case m := <-c.replies:
+		return m, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}

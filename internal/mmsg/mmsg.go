@@ -210,6 +210,9 @@ func (s *Sender) Add(buf []byte, to *Addr) {
 	h.Name, h.Namelen = (*byte)(unsafe.Pointer(to)), to.size()
 }
 
+// Drop forgets what waits.
+func (s *Sender) Drop() { s.n = 0 }
+
 const (
 	sendFlags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 	waitTries = 10 // times waitMilli, for a full send buffer

@@ -1,0 +1,375 @@
+package resolver
+
+import (
+	"encoding/binary"
+	"errors"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hard/internal/answer"
+	"hard/internal/mmsg"
+	"hard/internal/wire"
+)
+
+// tcpLimits bound what TCP clients may cost (RFC 7766, sections 6.2.2 and
+// 6.2.3; requirements 45 and 46).
+type tcpLimits struct {
+	conns    int           // connections in all; at the limit the oldest idle one makes room
+	perHost  int           // connections from one address that is not loopback: all of this host is one address
+	inflight int           // forwarded or held queries of one connection; beyond, it is not read from
+	backlog  int           // bytes that a client has not taken; beyond, it is not read from
+	maximum  int           // bytes that a client has not taken; beyond, it is closed
+	idle     time.Duration // without queries; less when there are many connections
+	idleMin  time.Duration
+	frame    time.Duration // for the rest of an unfinished query
+	write    time.Duration // in which a client must take something
+	tick     time.Duration // how often the first two are looked at
+}
+
+var defaultTCPLimits = tcpLimits{
+	conns: 1000, perHost: 250, inflight: 128, backlog: 64 << 10, maximum: 16 << 20,
+	idle: 30 * time.Second, idleMin: 2 * time.Second, frame: 10 * time.Second, write: 10 * time.Second,
+	tick: 500 * time.Millisecond,
+}
+
+// tcpServer owns all TCP connections.
+type tcpServer struct {
+	r      *Resolver
+	limits tcpLimits // immutable once serving
+	done   chan struct{}
+	wg     sync.WaitGroup // connections and the sweeper
+	told   atomic.Int32   // the idle timeout as clients are told it, in units of 100 ms
+
+	mu       sync.Mutex // guards the rest; taken before a connection's
+	conns    map[*tcpConn]struct{}
+	workers  []*tcpWorker // free
+	sweeping bool         // the sweeper runs, which it does while there are connections
+	stopped  bool
+	accepted uint64
+	evicted  uint64
+}
+
+func newTCPServer(r *Resolver) *tcpServer {
+	s := &tcpServer{r: r, limits: defaultTCPLimits, done: make(chan struct{}), conns: make(map[*tcpConn]struct{})}
+	var rl unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &rl) == nil && rl.Cur < uint64(4*s.limits.conns) {
+		s.limits.conns = max(16, int(rl.Cur/4)) // the rest is for upstreams and probes
+	}
+	return s
+}
+
+// tcpListener accepts connections for one address.
+type tcpListener struct {
+	s   *tcpServer
+	end *endpoint
+	ln  *net.TCPListener
+}
+
+// Accept is tried again after errors such as EMFILE with growing pauses.
+const (
+	acceptPauseMin = 5 * time.Millisecond
+	acceptPauseMax = time.Second
+)
+
+func (l *tcpListener) run() {
+	defer l.end.wg.Done()
+	pause := time.Duration(0)
+	for {
+		c, err := l.ln.AcceptTCP()
+		if err == nil {
+			pause = 0
+			l.s.add(c)
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if pause == 0 { // once for each row of errors
+			l.s.r.log.Error("accept", "address", l.end.addr.String(), "err", err)
+		}
+		pause = min(max(2*pause, acceptPauseMin), acceptPauseMax)
+		l.s.evictOldest(nil)
+		select {
+		case <-time.After(pause):
+		case <-l.s.done:
+			return
+		}
+	}
+}
+
+// add takes a new connection, and closes an old one if there are too many.
+func (s *tcpServer) add(nc *net.TCPConn) {
+	raw, err := nc.SyscallConn()
+	remote, ok := nc.RemoteAddr().(*net.TCPAddr)
+	if err != nil || !ok {
+		nc.Close()
+		return
+	}
+	c := &tcpConn{s: s, conn: nc, raw: raw, host: remote.AddrPort().Addr().Unmap(),
+		addr: mmsg.AddrFrom(remote.AddrPort()), wake: make(chan struct{}, 1)}
+	c.active.Store(time.Now().UnixNano())
+	s.mu.Lock()
+	if s.stopped {
+		s.mu.Unlock()
+		nc.Close()
+		return
+	}
+	victim := s.victimLocked(c)
+	if victim != nil {
+		s.evicted++
+	}
+	s.accepted++
+	s.conns[c] = struct{}{}
+	s.told.Store(int32(s.idleLocked() / (100 * time.Millisecond)))
+	s.wg.Add(1)
+	go c.run()
+	if !s.sweeping {
+		s.sweeping = true
+		s.wg.Add(1)
+		go s.sweep()
+	}
+	s.mu.Unlock()
+	if victim != nil {
+		victim.close()
+	}
+}
+
+// victimLocked picks the connection that has to make room for c; nil if there
+// is room. With c nil there is no room, and the host does not matter.
+func (s *tcpServer) victimLocked(c *tcpConn) *tcpConn {
+	sameHost := false
+	if c != nil && len(s.conns) < s.limits.conns {
+		if c.host.IsLoopback() || len(s.conns) < s.limits.perHost {
+			return nil
+		}
+		n := 0
+		for o := range s.conns {
+			if o.host == c.host {
+				n++
+			}
+		}
+		if n < s.limits.perHost {
+			return nil
+		}
+		sameHost = true
+	}
+	var oldest *tcpConn
+	busiest := false // oldest is not idle
+	for o := range s.conns {
+		if sameHost && o.host != c.host {
+			continue
+		}
+		busy := o.busy()
+		if oldest == nil || busiest && !busy || busy == busiest && o.active.Load() < oldest.active.Load() {
+			oldest, busiest = o, busy
+		}
+	}
+	return oldest
+}
+
+// evictOldest closes the oldest idle connection, for want of descriptors.
+func (s *tcpServer) evictOldest(c *tcpConn) {
+	s.mu.Lock()
+	victim := s.victimLocked(c)
+	if victim != nil {
+		s.evicted++
+	}
+	s.mu.Unlock()
+	if victim != nil {
+		victim.close()
+	}
+}
+
+func (s *tcpServer) remove(c *tcpConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+// idleLocked is the idle timeout in force: it shrinks in proportion when more
+// than half of the connections are taken.
+func (s *tcpServer) idleLocked() time.Duration {
+	n, l := len(s.conns), &s.limits
+	if 2*n <= l.conns {
+		return l.idle
+	}
+	return max(l.idleMin, l.idle*time.Duration(2*max(0, l.conns-n))/time.Duration(l.conns))
+}
+
+// sweep closes connections whose time is over. One timer for all is cheaper
+// than deadlines, which would have to be moved with every query.
+func (s *tcpServer) sweep() {
+	defer s.wg.Done()
+	ticker := time.NewTicker(s.limits.tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-s.done:
+			return
+		}
+		s.mu.Lock()
+		if len(s.conns) == 0 {
+			s.sweeping = false
+			s.mu.Unlock()
+			return
+		}
+		idle := s.idleLocked()
+		s.told.Store(int32(idle / (100 * time.Millisecond)))
+		conns := s.allLocked()
+		s.mu.Unlock()
+		now := time.Now().UnixNano()
+		for _, c := range conns {
+			c.check(now, idle)
+		}
+	}
+}
+
+func (s *tcpServer) allLocked() []*tcpConn { return slices.Collect(maps.Keys(s.conns)) }
+
+func (s *tcpServer) isStopping() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped
+}
+
+// stopReading takes no more queries. Replies to those taken can still be sent.
+func (s *tcpServer) stopReading() {
+	s.mu.Lock()
+	s.stopped = true
+	conns := s.allLocked()
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.look()
+	}
+}
+
+// stop closes all connections and joins their goroutines.
+func (s *tcpServer) stop() {
+	close(s.done)
+	s.mu.Lock()
+	conns := s.allLocked()
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.close()
+	}
+	s.wg.Wait()
+}
+
+func (s *tcpServer) stats() (conns int, accepted, evicted uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns), s.accepted, s.evicted
+}
+
+// tcpWorker is what one connection needs while it is being served. Connections
+// borrow it, so that idle ones cost next to nothing.
+type tcpWorker struct {
+	r      *Resolver
+	in     []byte // what was read
+	out    []byte // replies with their lengths in front
+	query  wire.Query
+	rotor  *answer.Rotor
+	counts *counts
+}
+
+const (
+	tcpFrame = 2 + wire.MaxTCP
+	tcpIn    = tcpFrame + 4<<10
+	// tcpReply is the room for one answer of ours: some 500 addresses.
+	tcpReply = 16 << 10
+	// tcpOut is written as soon as it comes together.
+	tcpOut = 32 << 10
+)
+
+func (s *tcpServer) getWorker() *tcpWorker {
+	s.mu.Lock()
+	if n := len(s.workers); n > 0 {
+		w := s.workers[n-1]
+		s.workers = s.workers[:n-1]
+		s.mu.Unlock()
+		return w
+	}
+	s.mu.Unlock()
+	return &tcpWorker{r: s.r, in: make([]byte, tcpIn), out: make([]byte, 0, tcpOut+tcpReply+2),
+		rotor: s.r.answers.NewRotor(), counts: s.r.newCounts(1)}
+}
+
+func (s *tcpServer) putWorker(w *tcpWorker) {
+	w.out = w.out[:0]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.workers = append(s.workers, w)
+}
+
+// answer puts the reply to msg behind w.out, its length in front, and returns
+// its size; 0: there is none, or it comes later by from.
+func (w *tcpWorker) answer(msg []byte, from asker, tr wire.Transport) (size int) {
+	start := len(w.out) + 2
+	w.out = slices.Grow(w.out, 2+max(len(msg), tcpReply))
+	buf := w.out[start:cap(w.out)]
+	buf = buf[:min(len(buf), wire.MaxTCP)]
+	n := copy(buf, msg)
+	size = w.serve(buf, n, from, tr)
+	if size > 0 {
+		w.out = w.out[:start+size]
+		binary.BigEndian.PutUint16(w.out[start-2:], uint16(size))
+	}
+	return size
+}
+
+func (w *tcpWorker) serve(buf []byte, n int, from asker, tr wire.Transport) (size int) {
+	r := w.r
+	table := r.table.Load()
+	if table == nil {
+		return w.hold(nil, buf, n, from, tr)
+	}
+	res := table.Serve(&w.query, buf, n, tr, w.rotor)
+	switch res.Action {
+	case answer.Answer:
+		size = res.N
+		w.counts.note(&w.query, sourceOf(res.Source), buf)
+	case answer.Ask:
+		from.to.later(1)
+		if from.at == 0 {
+			from.at = int64(r.sinceStart())
+		}
+		r.fwd.query(&request{msg: buf[:n], q: &w.query, entry: res.Entry, from: from})
+	case answer.Wait:
+		size = w.hold(table, buf, n, from, tr)
+	default:
+		inc(&w.counts.dropped)
+	}
+	if res.Entry != nil && res.Entry.Idle && r.asked != nil {
+		r.asked(res.Slot)
+	}
+	if r.logQuery.Load() {
+		r.logOne(&w.query, buf, &res, from)
+	}
+	return size
+}
+
+func (w *tcpWorker) hold(table *answer.Table, buf []byte, n int, from asker, tr wire.Transport) (size int) {
+	from.to.later(1)
+	if w.r.held.add(buf[:n], from) {
+		return 0
+	}
+	from.to.later(-1)
+	size, src := answerHeld(table, &w.query, buf, n, tr, w.rotor)
+	if size > 0 {
+		w.counts.note(&w.query, src, buf)
+	}
+	return size
+}
+
+// isGone reports whether an error of a stream means that the client has left.
+func isGone(errno syscall.Errno) bool {
+	return errno != 0 && errno != syscall.EAGAIN && errno != syscall.EINTR
+}

@@ -1,0 +1,319 @@
+package resolver
+
+import (
+	"fmt"
+	"hash/fnv"
+	"net"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"hard/internal/answer"
+	"hard/internal/mmsg"
+	"hard/internal/wire"
+)
+
+const (
+	// udpBatch is the most datagrams handled together.
+	udpBatch = 32
+	// udpSize is the largest query taken: what one Ethernet frame holds, and
+	// more than the 1232 that we ask for. An odd multiple of 64; see NewReceiver.
+	udpSize = 1472
+	// yieldAfter is the number of batches after which other goroutines have
+	// their turn, if there is no end of queries.
+	yieldAfter = 16
+	// sampleEvery is how many batches go by for one whose time is taken: reading
+	// the clock twice costs as much as finding the name.
+	sampleEvery = 64
+)
+
+// udpListener is one UDP socket. Its goroutine waits through Go's poller and,
+// once woken, drains the socket by system calls that cannot block.
+type udpListener struct {
+	// Immutable.
+	r   *Resolver
+	end *endpoint
+	udp *net.UDPConn
+	raw syscall.RawConn
+	fd  int // valid until closed
+
+	// Owned by the goroutine of run.
+	rx      *mmsg.Receiver
+	tx      *mmsg.Sender
+	drainFn func(fd uintptr) bool // l.drain, made once
+	n, next int                   // datagrams in rx, and the first not handled
+	batches int
+	asked   bool  // some queries of the batch went to the forwarder
+	at      int64 // when the batch came; 0 = not read from the clock yet
+	query   wire.Query
+	rotor   *answer.Rotor
+	counts  *counts // written by run alone, but for lost
+
+	stopping atomic.Bool
+
+	mu     sync.RWMutex // guards closed; held while others send
+	closed bool
+}
+
+func newUDPListener(r *Resolver, e *endpoint, c *net.UDPConn) (*udpListener, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := 0
+	if err := raw.Control(func(x uintptr) { fd = int(x) }); err != nil {
+		return nil, err
+	}
+	l := &udpListener{r: r, end: e, udp: c, raw: raw, fd: fd,
+		rx: mmsg.NewReceiver(udpBatch, udpSize), tx: mmsg.NewSender(udpBatch),
+		rotor: r.answers.NewRotor(), counts: r.newCounts(0)}
+	l.drainFn = l.drain
+	return l, nil
+}
+
+// run serves until stopReading.
+func (l *udpListener) run() {
+	defer l.end.wg.Done()
+	for !l.stopping.Load() {
+		if err := l.read(); err != nil && !l.stopping.Load() {
+			l.r.log.Error("listener ends", "address", l.end.addr.String(), "err", err)
+			return
+		}
+	}
+}
+
+// read drains the socket whenever there is something, until stopReading or a
+// panic. What was being done when the panic came is given up, and nothing else.
+func (l *udpListener) read() error {
+	defer l.recovered()
+	return l.raw.Read(l.drainFn)
+}
+
+// recovered logs a panic by a hash of the packet, which may be private, so that
+// equal ones can be told.
+func (l *udpListener) recovered() {
+	x := recover()
+	if x == nil {
+		return
+	}
+	inc(&l.counts.panics)
+	h := fnv.New64a()
+	size := 0
+	if i := l.next - 1; i >= 0 && i < l.n {
+		size = l.rx.Len(i)
+		_, _ = h.Write(l.rx.Buf(i)[:size])
+	}
+	l.r.log.Error("panic in a query's handling", "panic", fmt.Sprint(x), "packet", fmt.Sprintf("%016x", h.Sum64()),
+		"size", size, "stack", string(debug.Stack()))
+}
+
+// drain handles all that waits on the socket, and returns false if the poller
+// is to wait for more, true to leave the poller.
+//
+// The poller is told of every arrival after the last look (epoll is
+// edge-triggered, and each datagram is an edge), so that a batch that was not
+// full needs no further look to see that the socket is empty: at low load that
+// is one system call less of five. After more than one datagram, though, more
+// have probably come in the meantime, and a look is cheaper than to park.
+func (l *udpListener) drain(fd uintptr) bool {
+	for round := 1; ; round++ {
+		if !l.unfinished() {
+			if l.stopping.Load() {
+				return true
+			}
+			n, errno := l.rx.Recv(int(fd))
+			if errno == syscall.EAGAIN {
+				return false
+			}
+			if errno != 0 && errno != syscall.EINTR { // no memory: nothing that haste could mend
+				time.Sleep(time.Millisecond)
+			}
+			l.n, l.next = n, 0
+		}
+		l.serve(int(fd))
+		if l.n == 1 {
+			return false
+		}
+		if round%yieldAfter == 0 {
+			runtime.Gosched()
+		}
+	}
+}
+
+// unfinished reports whether a panic has left some of the batch.
+func (l *udpListener) unfinished() bool { return l.next < l.n || l.tx.Len() > 0 || l.asked }
+
+// serve handles the batch in rx from next on, and sends the replies.
+func (l *udpListener) serve(fd int) {
+	r := l.r
+	table := r.table.Load()
+	l.at = 0
+	l.batches++
+	sampled := l.batches%sampleEvery == 0
+	if sampled {
+		l.at = int64(r.sinceStart())
+	}
+	for l.next < l.n {
+		i := l.next
+		l.next++
+		l.handle(table, i)
+	}
+	if l.tx.Len() > 0 {
+		if lost, err := l.tx.Flush(fd); lost > 0 {
+			l.lost(lost, err)
+		}
+		if sampled {
+			l.counts.duration[sourceLocal].observe(r.sinceStart() - time.Duration(l.at))
+		}
+	}
+	if l.asked {
+		l.asked = false
+		r.fwd.flush()
+	}
+}
+
+// handle answers datagram i or passes it on.
+func (l *udpListener) handle(table *answer.Table, i int) {
+	from := l.rx.From(i)
+	buf, n := l.rx.Buf(i), l.rx.Len(i)
+	port := from.Port()
+	if port == 0 { // a reply could not be sent (requirement 19)
+		inc(&l.counts.dropped)
+		return
+	}
+	if table == nil {
+		l.hold(table, i)
+		return
+	}
+	res := table.Serve(&l.query, buf, n, wire.Transport{}, l.rotor)
+	switch res.Action {
+	case answer.Answer:
+		if res.Source == answer.SourceError && echoes(port) {
+			inc(&l.counts.dropped)
+			return
+		}
+		l.counts.note(&l.query, sourceOf(res.Source), buf)
+		l.tx.Add(buf[:res.N], from)
+	case answer.Ask:
+		l.asked = true
+		r := request{msg: buf[:n], q: &l.query, entry: res.Entry, from: l.asker(i)}
+		l.r.fwd.query(&r)
+	case answer.Wait:
+		l.hold(table, i)
+	default:
+		inc(&l.counts.dropped)
+	}
+	if res.Entry != nil && res.Entry.Idle && l.r.asked != nil {
+		l.r.asked(res.Slot)
+	}
+	if l.r.logQuery.Load() {
+		l.r.logOne(&l.query, buf, &res, l.asker(i))
+	}
+}
+
+// echoes reports whether a port belongs to a service that sends something back
+// for anything it gets. An error to a query from there could go to and fro for
+// ever (requirement 19).
+func echoes(port uint16) bool {
+	switch port {
+	case 7, 13, 17, 19, 37, 53, 123: // echo, daytime, quotd, chargen, time, DNS, NTP
+		return true
+	}
+	return false
+}
+
+// asker makes the asker of datagram i.
+func (l *udpListener) asker(i int) asker {
+	if l.at == 0 {
+		l.at = int64(l.r.sinceStart())
+	}
+	return asker{to: l, addr: *l.rx.From(i), at: l.at}
+}
+
+// hold keeps datagram i for the next table, or answers it now if too many are
+// kept.
+func (l *udpListener) hold(table *answer.Table, i int) {
+	buf, n := l.rx.Buf(i), l.rx.Len(i)
+	if l.r.held.add(buf[:n], l.asker(i)) {
+		return
+	}
+	if size, src := answerHeld(table, &l.query, buf, n, wire.Transport{}, l.rotor); size > 0 {
+		l.counts.note(&l.query, src, buf)
+		l.tx.Add(buf[:size], l.rx.From(i))
+	}
+}
+
+// lost counts replies that could not be sent. They are not the server's fault,
+// mostly: the client has given an address that nothing can be sent to.
+func (l *udpListener) lost(n int, err error) {
+	l.counts.lost.Add(uint64(n))
+	l.r.log.Debug("replies could not be sent", "address", l.end.addr.String(), "number", n, "err", err)
+}
+
+func (l *udpListener) transport() wire.Transport { return wire.Transport{} }
+
+func (l *udpListener) later(int32) {}
+
+// sendsFor reports whether a reply by to may as well leave from l's socket: it
+// has the same address.
+func (l *udpListener) sendsFor(to replier) bool {
+	o, ok := to.(*udpListener)
+	return ok && o.end == l.end
+}
+
+func (l *udpListener) writeReply(from asker, s source, msg []byte) {
+	one := [1]outMessage{{from: from, msg: msg, source: s}}
+	l.writeReplies(one[:])
+}
+
+// senders are for the goroutines that are no listeners.
+var senders = sync.Pool{New: func() any { return &replySender{tx: mmsg.NewSender(udpBatch)} }}
+
+// replySender keeps what a Sender points to.
+type replySender struct {
+	tx   *mmsg.Sender
+	addr [udpBatch]mmsg.Addr
+}
+
+// writeReplies sends up to udpBatch replies whose askers are l or, by sendsFor,
+// as good as l.
+func (l *udpListener) writeReplies(out []outMessage) {
+	s := senders.Get().(*replySender)
+	defer senders.Put(s)
+	for i := range out {
+		o := &out[i]
+		if len(o.msg) == 0 {
+			continue
+		}
+		l.r.shared[0].noteReply(o.source, o.msg, l.r.took(&o.from))
+		s.addr[i] = o.from.addr
+		s.tx.Add(o.msg, &s.addr[i])
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed {
+		s.tx.Drop()
+		return
+	}
+	if lost, err := s.tx.Flush(l.fd); lost > 0 {
+		l.lost(lost, err)
+	}
+}
+
+// stopReading ends run, which the caller joins. Replies can still be sent.
+func (l *udpListener) stopReading() {
+	l.stopping.Store(true)
+	_ = l.udp.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
+}
+
+func (l *udpListener) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.closed = true
+		l.udp.Close()
+	}
+}
