@@ -170,7 +170,7 @@ func TestR74QuickBesideSlow(t *testing.T) {
 }
 
 // R75: a burst of 500 queries is served.
-func TestR75Burst(t *testing.T) {
+func TestR75ForwardBurst(t *testing.T) {
 	f := forwardTo(t, newFarEnd(t, answerA))
 	var all []<-chan []byte
 	for i := range 500 {

@@ -78,7 +78,7 @@ func (l *lane) sendTo(u *upstream, batch []*attempt, now int64) {
 			l.tx.Add(at.message(), nil)
 		}
 		l.transmit(s, batch[from:to], now)
-		l.tx.Clear()
+		l.tx.Drop()
 		from = to
 	}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Try makes one attempt to send the datagrams from number at on through the
-// connected socket fd, and returns how many left. They stay in s until Clear.
+// connected socket fd, and returns how many left. They stay in s until Drop.
 // It is for callers, like the forwarder, to whom a pending ICMP error is news
 // and who want to know which datagrams it kept back; others use Flush.
 func (s *Sender) Try(fd, at int) (n int, errno syscall.Errno) {
@@ -20,9 +20,6 @@ func (s *Sender) Try(fd, at int) (n int, errno syscall.Errno) {
 	}
 	return n, 0
 }
-
-// Clear empties s without sending.
-func (s *Sender) Clear() { s.n = 0 }
 
 // EpollWait is epoll_wait(2) without waiting: it returns the number of events
 // that are ready, 0 also on an error. An ordinary system call here, at the end
