@@ -127,7 +127,12 @@ class Proc:
 
         self.began = time.monotonic()
         with open(log or os.devnull, "ab") as out:
-            self.popen = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=before_exec, start_new_session=True)
+            try:
+                self.popen = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=before_exec, start_new_session=True)
+            except OSError:
+                if self.cgroup:
+                    self.cgroup.remove()
+                raise
 
     def __enter__(self):
         return self
@@ -309,9 +314,13 @@ class Table:
         self.title, self.columns, self.base, self.first = title, columns, base, first  # columns: (heading, key, digits, ratio)
         self.rows, self.notes = {}, []
 
-    def add(self, contender, rnd, values):
+    def put(self, contender, rnd, values):
         for key, v in values.items():
             self.rows.setdefault(contender, {}).setdefault(key, {})[rnd] = v
+
+    def add(self, contender, rnd, values):
+        """Also reports progress."""
+        self.put(contender, rnd, values)
         shown = ", ".join(f"{h} {values[k]:.{d}f}" for h, k, d, _ in self.columns if values.get(k) is not None)
         say(f"  {self.title}: {contender}: {shown}")
 
