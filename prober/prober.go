@@ -82,8 +82,9 @@ type Prober struct {
 	heap    queue[*job]
 	ready   fifo // due, but the limit of running probes was reached
 	running int
-	armed   moment // what the timer waits for
-	first   moment // last planned first probe
+	idle    []*worker // the warmest last
+	armed   moment    // what the timer waits for
+	first   moment    // last planned first probe
 }
 
 // New makes a Prober that has nothing to do yet.

@@ -87,8 +87,7 @@ func (p *Prober) startDue() {
 		}
 		p.running++
 		p.startLocked(j, now)
-		p.wg.Add(1)
-		go p.work(j)
+		p.employLocked(j)
 	}
 	p.armLocked()
 }
@@ -100,14 +99,57 @@ func (p *Prober) startLocked(j *job, now moment) {
 	p.counters.lag.observe(max(0, now.sub(j.due)))
 }
 
-// work runs a job, and then those that waited for its slot.
-func (p *Prober) work(j *job) {
-	defer p.wg.Done()
-	for j != nil {
-		pr := p.newProbe(j)
-		p.runProbe(pr)
-		j = p.finish(j, pr)
+// worker is a goroutine that runs probes. A few are kept when there is nothing to do: their stacks
+// have grown to what a probe needs, which a new goroutine pays for with copying.
+type worker struct{ jobs chan *job }
+
+const maxIdleWorkers = 16
+
+// employLocked gives a job to an idle worker, or to a new one.
+func (p *Prober) employLocked(j *job) {
+	if n := len(p.idle); n > 0 {
+		w := p.idle[n-1] // the one whose stack is warmest
+		p.idle = p.idle[:n-1]
+		w.jobs <- j // never blocks: there is room for one
+		return
 	}
+	p.wg.Add(1)
+	go p.work(&worker{jobs: make(chan *job, 1)}, j)
+}
+
+// work runs a job, then those that waited for its slot, and then what comes.
+func (p *Prober) work(w *worker, j *job) {
+	defer p.wg.Done()
+	for {
+		for j != nil {
+			pr := p.newProbe(j)
+			p.runProbe(pr)
+			j = p.finish(j, pr)
+		}
+		if !p.rest(w) {
+			return
+		}
+		select {
+		case j = <-w.jobs:
+		case <-p.quit:
+			select {
+			case j = <-w.jobs: // given before the end, and to be ended by its own abort
+			default:
+				return
+			}
+		}
+	}
+}
+
+// rest makes a worker idle, unless there are enough.
+func (p *Prober) rest(w *worker) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped || len(p.idle) >= maxIdleWorkers {
+		return false
+	}
+	p.idle = append(p.idle, w)
+	return true
 }
 
 // newProbe makes the probe of a job that is about to run.

@@ -108,6 +108,10 @@ func TestStoppedProcessMarksItsProbes(t *testing.T) {
 			cmd, lines := startHelper(t, addr, tt.timeout)
 			<-asked
 			cmd.Process.Signal(syscall.SIGSTOP)
+			eventually(t, "the helper to stand still", func() bool {
+				stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+				return err == nil && strings.Contains(string(stat), ") T ")
+			})
 			answer <- true
 			time.Sleep(700 * time.Millisecond) // how long it is stopped; nothing is waited for
 			cmd.Process.Signal(syscall.SIGCONT)
