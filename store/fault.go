@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -51,9 +53,9 @@ func (w *writer) fault(err error, now time.Time) {
 	w.s.mu.Unlock()
 
 	state := w.stateOf(err)
-	switch state {
-	case StateBusy: // the next batch tries again
-	case StateFull:
+	switch {
+	case state == StateBusy: // the next batch tries again
+	case code(err) == sqlite3.SQLITE_FULL:
 		w.writeAt = now.Add(w.nextBackoff())
 	default:
 		w.close()
@@ -77,13 +79,30 @@ func (w *writer) stateOf(err error) State {
 	case errors.As(err, &locked):
 		return StateLocked
 	}
-	switch code(err) {
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+	switch c := code(err); {
+	case busy(err):
 		return StateBusy
-	case sqlite3.SQLITE_FULL:
+	case c == sqlite3.SQLITE_FULL, errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return StateFull
+	case (c == sqlite3.SQLITE_IOERR || c == sqlite3.SQLITE_CANTOPEN) && noSpace(w.s.o.Path):
 		return StateFull
 	}
 	return StateFailed
+}
+
+// busy tells whether an error is no more than somebody else's lock.
+func busy(err error) bool {
+	c := code(err)
+	return c == sqlite3.SQLITE_BUSY || c == sqlite3.SQLITE_LOCKED
+}
+
+// noSpace tells whether a file system has no room for -shm to grow, which SQLite reports as an
+// I/O error like any other.
+func noSpace(path string) bool {
+	const shmStep = 32 << 10
+	var fs unix.Statfs_t
+	err := unix.Statfs(filepath.Dir(path), &fs)
+	return err == nil && fs.Bavail*uint64(fs.Bsize) < 2*shmStep
 }
 
 // nextBackoff doubles from a second to half a minute. open resets it when a batch went through.

@@ -203,6 +203,26 @@ func (w *writer) replaced() bool {
 	return true
 }
 
+// leave closes a database that is no longer at its path. Its -wal still is, and SQLite, which
+// leaves it there, would replay it into whatever file stands there now, and destroy that. So all
+// goes into the file that was moved away, and a -wal that can't be emptied is removed.
+func (w *writer) leave() {
+	if err := w.checkpoint(); err != nil {
+		w.log.Debug("the moved database misses its last changes", "error", err)
+	}
+	ours := w.wal
+	w.close()
+	now, err := os.Stat(w.s.o.Path + "-wal")
+	if err != nil || ours == nil || !os.SameFile(ours, now) {
+		return
+	}
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if err := os.Remove(w.s.o.Path + suffix); err != nil && !os.IsNotExist(err) {
+			w.log.Error("what a moved database left can't be removed", "file", w.s.o.Path+suffix, "error", err)
+		}
+	}
+}
+
 // close closes the database; the lock stays with us.
 func (w *writer) close() {
 	w.rollback()
@@ -216,5 +236,5 @@ func (w *writer) close() {
 	if w.db != nil {
 		_ = w.db.Close()
 	}
-	w.db, w.conn, w.tx = nil, nil, false
+	w.db, w.conn, w.tx, w.wal = nil, nil, false, nil
 }

@@ -202,7 +202,7 @@ func (w *writer) fileLimit() int64 { return w.s.o.MaxSize - w.walLimit()/2 }
 func (w *writer) tendWAL() error {
 	size := w.walSize()
 	if size > w.walLimit() {
-		if err := w.checkpoint(); err != nil && stateless(err) {
+		if err := w.checkpoint(); err != nil && !busy(err) {
 			return err
 		}
 		size = w.walSize()
@@ -221,18 +221,12 @@ func (w *writer) tendWAL() error {
 	return nil
 }
 
-// stateless tells whether an error is more than somebody else being busy.
-func stateless(err error) bool {
-	return code(err) != 5 && code(err) != 6 // SQLITE_BUSY, SQLITE_LOCKED
-}
-
 // checkpoint moves the whole -wal into the file, if no reader needs it, and does not wait.
 func (w *writer) checkpoint() error {
 	if err := w.exec("PRAGMA busy_timeout = 0"); err != nil {
 		return err
 	}
-	var busy int
-	err := w.one(&busy, "PRAGMA wal_checkpoint(TRUNCATE)")
+	_, err := w.conn.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
 	if e := w.exec(fmt.Sprintf("PRAGMA busy_timeout = %d", busyWait.Milliseconds())); err == nil {
 		err = e
 	}
@@ -244,6 +238,7 @@ func (w *writer) walSize() int64 {
 	if err != nil {
 		return 0
 	}
+	w.wal = fi
 	return fi.Size()
 }
 

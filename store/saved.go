@@ -80,15 +80,15 @@ func (w *writer) load(s *Saved) error {
 
 // each reads the rows of a query; scan is sql.Rows.Scan.
 func (w *writer) each(row func(scan func(...any) error) error, text string, args ...any) error {
-	return eachRow(w.conn, row, text, args...)
+	return eachRow(context.Background(), w.conn, row, text, args...)
 }
 
 type querier interface {
 	QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error)
 }
 
-func eachRow(q querier, row func(scan func(...any) error) error, text string, args ...any) error {
-	rows, err := q.QueryContext(context.Background(), text, args...)
+func eachRow(ctx context.Context, q querier, row func(scan func(...any) error) error, text string, args ...any) error {
+	rows, err := q.QueryContext(ctx, text, args...)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ type writer struct {
 	ids  map[rank.Key]*dimension  // ids of endpoints
 	kind map[resultKey]*dimension // ids of results
 	file os.FileInfo              // the file that is open, to notice another one in its place
+	wal  os.FileInfo              // its -wal; nil while there is none
 	args []any                    // scratch
 
 	spare   []rank.Sample // memory of the last batch
@@ -92,7 +93,7 @@ func (w *writer) step(now time.Time, house bool) {
 		return
 	}
 	if house && w.replaced() {
-		w.close()
+		w.leave()
 		if !w.open(now) {
 			return
 		}
