@@ -123,12 +123,17 @@ type histogram struct {
 }
 
 func (h *histogram) observe(d time.Duration) {
+	h.buckets[durationBucket(d)].Add(1)
+	h.sum.Add(int64(d))
+}
+
+// durationBucket is the index of the bucket that d belongs to.
+func durationBucket(d time.Duration) int {
 	i := 0
 	for i < len(durationBounds) && d > durationBounds[i] {
 		i++
 	}
-	h.buckets[i].Add(1)
-	h.sum.Add(int64(d))
+	return i
 }
 
 // newCounts makes the counters of one listener, for proto 0 (UDP) or 1 (TCP).

@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"bytes"
+	"time"
 
 	"hard/internal/wire"
 )
@@ -78,6 +79,7 @@ func cutReply(buf []byte, qend int) int {
 func (l *lane) alive(at *attempt, now int64, good bool) {
 	if at.sock != nil || at.up.server.Kind != Plain {
 		at.up.health.measured(now - at.sent)
+		at.up.lanes[l.index].counts.took(time.Duration(now - at.sent))
 		l.f.replied(at.up, now, good)
 	}
 }

@@ -37,7 +37,9 @@ type upCounts struct {
 	sent     uint64
 	rcodes   [rcodeSlots]uint64 // the last slot is for all others
 	failures [failSlots]uint64
-	strays   uint64 // datagrams that matched no query: late, wrong or spoofed
+	strays   uint64                          // datagrams that matched no query: late, wrong or spoofed
+	times    [len(durationBounds) + 1]uint64 // replies by the time they took; not cumulative
+	timeSum  time.Duration
 }
 
 const rcodeSlots = 17 // 0 to 15, and the rest
@@ -68,6 +70,7 @@ type UpstreamStat struct {
 	Strays   uint64            // datagrams that matched no query
 	Inflight int
 	LastSeen time.Time // last reply; zero = never
+	Duration Duration  // from an attempt to its reply; Source is unused
 }
 
 // asyncAsker asks over a stream. ask never blocks; done is called exactly once,
@@ -122,6 +125,7 @@ func (f *forwarder) statOf(u *upstream) UpstreamStat {
 	s := UpstreamStat{
 		Upstream: u.text, State: u.stateName(), RTT: time.Duration(u.health.srtt.Load()),
 		Rcodes: make(map[string]uint64), Failures: make(map[string]uint64),
+		Duration: Duration{Bounds: durationBounds[:], Counts: make([]uint64, len(durationBounds)+1)},
 	}
 	if at := u.health.lastReply.Load(); at > 0 {
 		s.LastSeen = f.wallTime(at)
@@ -132,6 +136,10 @@ func (f *forwarder) statOf(u *upstream) UpstreamStat {
 		l.mu.Unlock()
 		s.Queries += c.sent
 		s.Strays += c.strays
+		for k, n := range c.times {
+			s.Duration.Counts[k] += n
+		}
+		s.Duration.Sum += c.timeSum
 		s.Inflight += in
 		for r, n := range c.rcodes {
 			if n > 0 {
@@ -162,6 +170,12 @@ func upstreamRcode(r int) string {
 		return n
 	}
 	return "other"
+}
+
+// took notes the time that a reply took.
+func (c *upCounts) took(d time.Duration) {
+	c.times[durationBucket(d)]++
+	c.timeSum += d
 }
 
 func (c *upCounts) reply(r wire.Rcode) { c.rcodes[min(int(r), rcodeSlots-1)]++ }
