@@ -1,186 +1,12 @@
 package config
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode"
-
-	"github.com/BurntSushi/toml"
-
-	"hard/internal/rank"
 )
-
-// glibcTimeout is how long a program waits for us (resolv.conf(5), RES_TIMEOUT).
-const glibcTimeout = 5 * time.Second
-
-// inherited is what a name starts from.
-type inherited struct {
-	options options
-	check   checkOptions
-	scope   scope
-	policy  *rank.Policy
-	pace    *rank.Pace
-	shared  *Check // the check of every name that says nothing of its own; nil = depends on the name
-}
-
-// readDefaults reads [defaults].
-func (l *loader) readDefaults(v any) {
-	d := &l.defaults
-	d.options, d.check = nameKeys.defaults(), checkKeys.defaults()
-	path := []string{"defaults"}
-	if v != nil {
-		if table := l.subtable(path, v); table != nil {
-			l.readOptions(path, table, &d.options)
-			for _, key := range []string{"candidates", "candidate"} {
-				if _, ok := table[key]; ok {
-					l.errorf(join(path, key), "candidates belong to a name, they have no default")
-				}
-			}
-			if check, ok := table["check"]; ok {
-				l.checks.read(inDefaults, join(path, "check"), check, &d.check, &d.scope)
-			}
-		}
-	}
-	d.policy, d.pace = l.share(d.options)
-	if d.check.from[urlKey] != builtIn && !d.check.dependsOnName() && !d.check.lacksPort() {
-		d.shared = l.checks.build(&d.check, &d.scope, "", path)
-	}
-}
-
-// readOptions reads the options of [defaults] or of a name over what o holds, and warns of what does
-// not go together, where at least one of it was written in this table.
-func (l *loader) readOptions(path []string, table map[string]any, o *options) {
-	readTable(l, path, table, nameKeys, o)
-	has := func(key string) bool { _, ok := table[key]; return ok }
-	p := &o.pace
-	above := func(keyA, keyB string, a, b time.Duration, what string) {
-		key := keyA
-		if !has(keyA) {
-			key = keyB
-		}
-		if a > b && (has(keyA) || has(keyB)) {
-			l.warnf(join(path, key), "%s = %s is above %s = %s: %s", keyA, durationText(a), keyB, durationText(b), what)
-		}
-	}
-	above("timeout", "interval", p.Timeout, p.Interval, "probes of one endpoint never overlap, so a slow one delays the next")
-	if has("fast_interval") {
-		above("fast_interval", "interval", p.FastInterval, p.Interval, "interval is used")
-	}
-	if has("backoff_max") {
-		above("interval", "backoff_max", p.Interval, p.BackoffMax, "there is no back-off")
-	}
-	if o.idleAfter > 0 {
-		above("interval", "idle_interval", p.Interval, p.IdleInterval, "an idle name is probed more often than a busy one")
-	}
-}
-
-// share returns the shared policy and pace of a name with the options o. fast_interval never slows a
-// verdict down, nor does back-off quicken a probe: a name that sets interval alone need not know them.
-func (l *loader) share(o options) (*rank.Policy, *rank.Pace) {
-	o.pace.FastInterval = min(o.pace.FastInterval, o.pace.Interval)
-	o.pace.BackoffMax = max(o.pace.BackoffMax, o.pace.Interval)
-	policy, ok := l.policies[o.policy]
-	if !ok {
-		p := o.policy
-		policy = &p
-		l.policies[p] = policy
-	}
-	pace, ok := l.paces[o.pace]
-	if !ok {
-		p := o.pace
-		pace = &p
-		l.paces[p] = pace
-	}
-	return policy, pace
-}
-
-// readNames reads [name] in file order, which only the list of keys knows.
-func (l *loader) readNames(v any, keys []toml.Key) []Name {
-	if v == nil {
-		return nil
-	}
-	table := l.subtable([]string{"name"}, v)
-	names := make([]Name, 0, len(table))
-	l.names = make(map[string]string, len(table))
-	labels := map[string][]string{} // of candidates that have tables, in file order
-	for _, k := range keys {
-		if len(k) >= 4 && k[0] == "name" && k[2] == "candidate" {
-			labels[k[1]] = append(labels[k[1]], k[3])
-		}
-	}
-	path := [2]string{"name"}
-	done := make(map[string]bool, len(table))
-	for _, k := range keys {
-		if len(k) < 2 || k[0] != "name" || done[k[1]] {
-			continue
-		}
-		value, ok := table[k[1]]
-		if !ok {
-			continue
-		}
-		done[k[1]] = true
-		path[1] = k[1]
-		if t := l.subtable(path[:], value); t != nil {
-			names = append(names, l.readName(path[:], t, labels[k[1]]))
-		}
-	}
-	return names
-}
-
-// readName reads one name. path is valid only during the call.
-func (l *loader) readName(path []string, table map[string]any, labels []string) Name {
-	canonical, i := canonicalName(path[1])
-	if i != nil {
-		l.report(path, i)
-		canonical = "name.example" // stands in, so that the rest is checked too
-	} else if first, ok := l.names[canonical]; ok {
-		l.duplicate([]string{"name", first}, slices.Clone(path), "the name "+strconv.Quote(canonical))
-	} else {
-		canonical = l.text.keep(canonical)
-		l.names[canonical] = path[1]
-	}
-	base := &l.defaults
-	n := Name{Name: canonical, Policy: base.policy, Pace: base.pace}
-	own := base
-	_, hasCheck := table["check"]
-	_, hasList := table["candidates"]
-	_, hasTables := table["candidate"]
-	o := &base.options
-	if known := count(hasCheck, hasList, hasTables); len(table) > known {
-		mine := base.options
-		l.readOptions(path, table, &mine)
-		n.Policy, n.Pace = l.share(mine)
-		o = &mine
-	}
-	n.IdleAfter, n.Idle, n.TTL, n.Warm = o.idleAfter, n.Pace.IdleInterval, o.ttl, o.warm
-	n.Watch, n.SVCB = o.watch, o.svcb
-	if hasCheck {
-		mine := *base
-		mine.shared = nil
-		l.checks.read(inName, join(path, "check"), table["check"], &mine.check, &mine.scope)
-		own = &mine
-	}
-	n.Candidates = l.readCandidates(&candidateList{
-		l: l, path: path, name: &n, base: own,
-		short: table["candidates"], tables: table["candidate"], hasTables: hasTables, labels: labels,
-	})
-	l.nameProblems(path, &n)
-	return n
-}
-
-func count(bs ...bool) int {
-	n := 0
-	for _, b := range bs {
-		if b {
-			n++
-		}
-	}
-	return n
-}
 
 // candidateList is what the candidates of one name are read from.
 type candidateList struct {
@@ -347,7 +173,7 @@ func (c *candidateList) oncePerAddress(list []Candidate) []Candidate {
 	for i := range list {
 		total += len(list[i].Addrs) + len(list[i].Hosts)
 	}
-	if total < 2 {
+	if total < 2 || total <= fewAddresses && allDiffer(list) {
 		return list
 	}
 	order := make([]int, len(list))
@@ -355,29 +181,23 @@ func (c *candidateList) oncePerAddress(list []Candidate) []Candidate {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return list[a].Tier - list[b].Tier })
-	var owner ownerMap
+	owner := make(map[addrOrHost]int, total)
 	lost := false
 	for _, i := range order {
 		cand := &list[i]
-		shadowed := func(what string, by int) {
+		taken := func(what addrOrHost, text string) bool {
+			by, taken := owner[what]
+			if !taken {
+				owner[what] = i
+				return false
+			}
 			lost = true
 			c.l.warnf(c.path, "%s is an address of both %s and %s; one address is one endpoint, and %s keeps it",
-				what, strconv.Quote(list[by].Label), strconv.Quote(cand.Label), strconv.Quote(list[by].Label))
+				text, strconv.Quote(list[by].Label), strconv.Quote(cand.Label), strconv.Quote(list[by].Label))
+			return true
 		}
-		cand.Addrs = slices.DeleteFunc(cand.Addrs, func(a netip.Addr) bool {
-			by, taken := owner.claim(addrOrHost{addr: a}, i, total)
-			if taken {
-				shadowed(a.String(), by)
-			}
-			return taken
-		})
-		cand.Hosts = slices.DeleteFunc(cand.Hosts, func(h string) bool {
-			by, taken := owner.claim(addrOrHost{host: h}, i, total)
-			if taken {
-				shadowed(h, by)
-			}
-			return taken
-		})
+		cand.Addrs = slices.DeleteFunc(cand.Addrs, func(a netip.Addr) bool { return taken(addrOrHost{addr: a}, a.String()) })
+		cand.Hosts = slices.DeleteFunc(cand.Hosts, func(h string) bool { return taken(addrOrHost{host: h}, h) })
 	}
 	if !lost {
 		return list
@@ -391,31 +211,27 @@ type addrOrHost struct {
 	host string
 }
 
-// ownerMap remembers which candidate has which address: a list for the few that most names
-// have, a map beyond.
-type ownerMap struct {
-	few  [8]addrOrHost
-	by   [8]int
-	n    int
-	many map[addrOrHost]int
-}
+// fewAddresses is up to how many comparing each with each is cheaper than a map. Most names have two
+// or three.
+const fewAddresses = 8
 
-func (m *ownerMap) claim(what addrOrHost, candidate, total int) (by int, taken bool) {
-	if total > len(m.few) {
-		if m.many == nil {
-			m.many = make(map[addrOrHost]int, total)
+// allDiffer reports whether no address and no host name is in two candidates.
+func allDiffer(list []Candidate) bool {
+	for i := range list {
+		for j := range list[:i] {
+			for _, a := range list[i].Addrs {
+				if slices.Contains(list[j].Addrs, a) {
+					return false
+				}
+			}
+			for _, h := range list[i].Hosts {
+				if slices.Contains(list[j].Hosts, h) {
+					return false
+				}
+			}
 		}
-		if by, taken = m.many[what]; !taken {
-			m.many[what] = candidate
-		}
-		return by, taken
 	}
-	if i := slices.Index(m.few[:m.n], what); i >= 0 {
-		return m.by[i], true
-	}
-	m.few[m.n], m.by[m.n] = what, candidate
-	m.n++
-	return 0, false
+	return true
 }
 
 // maxCandidateLabel bounds a label: it is a column, a metric's label and a word on the command line.
@@ -434,74 +250,4 @@ func labelIssue(s string) *issue {
 		}
 	}
 	return nil
-}
-
-// nameProblems warns of what makes a name weaker than it looks.
-func (l *loader) nameProblems(path []string, n *Name) {
-	list := n.Candidates
-	if len(list) == 1 && len(list[0].Addrs)+len(list[0].Hosts) == 1 {
-		l.warnf(path, "one single candidate, %s: there is nothing to fail over to", strconv.Quote(list[0].Label))
-	}
-	literal, usable := 0, false
-	for i := range list {
-		literal += len(list[i].Addrs)
-		usable = usable || list[i].Weight > 0 && list[i].State != rank.Down && list[i].State != rank.Drain
-		if c := list[i].Check; c != nil && c.Source.IsValid() {
-			l.sourceProblem(path, &list[i])
-		}
-	}
-	if len(list) > 0 && !usable {
-		l.warnf(path, "no candidate can ever be selected: each has weight 0 or is down or drained")
-	}
-	if m := n.Policy.MinHealthy; m > literal && !slices.ContainsFunc(list, func(c Candidate) bool { return len(c.Hosts) > 0 }) && literal > 0 {
-		l.warnf(path, "min_healthy = %d is more than the %d addresses there are: the name is always all down", m, literal)
-	}
-	if !n.Policy.Apart {
-		l.familyProblem(path, list)
-	}
-}
-
-// sourceProblem warns where the address to probe from is of another family than an endpoint.
-func (l *loader) sourceProblem(path []string, c *Candidate) {
-	for _, a := range c.Addrs {
-		if a.Is4() != c.Check.Source.Is4() {
-			l.warnf(path, "%s cannot be probed from source = %s, which is of the other family", a, strconv.Quote(c.Check.Source.String()))
-		}
-	}
-}
-
-// familyProblem warns of tiers that lack a family that another has, where both families answer from the
-// same tier. What host names have is not known here, so a tier with one lacks nothing.
-func (l *loader) familyProblem(path []string, list []Candidate) {
-	if !slices.ContainsFunc(list, func(c Candidate) bool { return c.Tier != list[0].Tier }) {
-		return
-	}
-	type families struct{ v4, v6, unknown bool }
-	tiers := map[int]families{}
-	var any families
-	for i := range list {
-		if list[i].Weight == 0 {
-			continue
-		}
-		t := tiers[list[i].Tier]
-		t.unknown = t.unknown || len(list[i].Hosts) > 0
-		for _, a := range list[i].Addrs {
-			t.v4, t.v6 = t.v4 || a.Is4(), t.v6 || a.Is6()
-		}
-		tiers[list[i].Tier] = t
-		any.v4, any.v6 = any.v4 || t.v4, any.v6 || t.v6
-	}
-	for _, tier := range slices.Sorted(maps.Keys(tiers)) {
-		t := tiers[tier]
-		lacks := func(family, typ string) {
-			l.warnf(path, "tier %d has no %s address, another tier has: while it answers, %s gets no data (families = \"apart\" would ask the next tier)",
-				tier, family, typ)
-		}
-		if any.v4 && !t.v4 && !t.unknown {
-			lacks("IPv4", "A")
-		}
-		if any.v6 && !t.v6 && !t.unknown {
-			lacks("IPv6", "AAAA")
-		}
-	}
 }

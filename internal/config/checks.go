@@ -42,7 +42,9 @@ func (b *checkBuilder) read(at level, path []string, v any, o *checkOptions, s *
 		s[at].isString = true
 		table = map[string]any{"url": v}
 	case map[string]any:
-		table = v
+		if table = b.l.subtable(path, v); table == nil {
+			return
+		}
 	default:
 		b.l.errorf(path, "want a URL in quotes or a table, not %s", describe(v))
 		o.broken = true
@@ -65,13 +67,13 @@ func (b *checkBuilder) read(at level, path []string, v any, o *checkOptions, s *
 	}
 }
 
-// conflicts reports keys that mean nothing to the kind of check. A key that is inherited past a
-// URL of another kind is no conflict: it waits for those names that are of its kind.
+// conflicts reports keys that mean nothing to the kind of check. A key in [defaults], or one that
+// is inherited past a URL of another kind, is no conflict: it is for those names that are of its kind.
 func (b *checkBuilder) conflicts(o *checkOptions, s *scope) {
 	kind := o.target.kind
 	for n, name := range checkKeyNames {
 		kinds, limited := goesWith[name]
-		if !limited || o.from[n] == builtIn || o.from[n] < o.from[urlKey] || slices.Contains(kinds, kind) {
+		if !limited || o.from[n] <= inDefaults || o.from[n] < o.from[urlKey] || slices.Contains(kinds, kind) {
 			continue
 		}
 		words := make([]string, len(kinds))

@@ -143,14 +143,19 @@ type candidateOptions struct {
 }
 
 var candidateKeys = newTable(`[name."...".candidate.LABEL]`, []string{"check"},
-	key[candidateOptions]{"address", nil, func(v any, o *candidateOptions) (i *issue) {
+	key[candidateOptions]{"address", nil, func(v any, o *candidateOptions) *issue {
 		if s, ok := v.(string); ok {
 			v = []any{s}
 		}
-		if o.address, i = parseStrings(v); i == nil && len(o.address) == 0 {
-			i = issuef("the list is empty")
+		list, i := parseStrings(v)
+		switch {
+		case i != nil:
+			return i
+		case len(list) == 0:
+			return issuef("the list is empty")
 		}
-		return i
+		o.address = list
+		return nil
 	}},
 	integer("tier", int64(0), 0, 1000, func(o *candidateOptions, n int64) { o.tier = int(n) }),
 	integer("weight", int64(100), 0, 1000, func(o *candidateOptions, n int64) { o.weight = int(n) }),

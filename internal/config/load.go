@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 
@@ -39,12 +39,12 @@ func Parse(name string, data []byte) (*Config, Report) {
 
 func parse(file string, data []byte, host fileSystem) (*Config, Report) {
 	text := stripBOM(string(data))
-	tree, keys, syntax := decode(text)
+	tree, meta, syntax := decode(text)
 	if syntax != nil {
 		return nil, Report{File: file, Problems: []Problem{*syntax}}
 	}
-	l := newLoader(host)
-	c := l.config(tree, keys)
+	l := newLoader(host, meta)
+	c := l.config(tree)
 	c.File = strings.Clone(file)
 	report := Report{File: c.File}
 	if len(l.problems) > 0 {
@@ -56,81 +56,9 @@ func parse(file string, data []byte, host fileSystem) (*Config, Report) {
 	return c, report
 }
 
-// stripBOM removes a UTF-8 byte order mark, which counts in no column.
-func stripBOM(text string) string { return strings.TrimPrefix(text, "\ufeff") }
-
-// decode parses text as TOML into plain maps and returns all keys in file order. The library decodes
-// into any without reflection beyond the top level, which is what makes 10,000 names cheap.
-func decode(text string) (tree map[string]any, keys []toml.Key, problem *Problem) {
-	defer func() {
-		if r := recover(); r != nil { // the library's own assertions
-			problem = &Problem{Line: 1, Col: 1, Message: fmt.Sprintf("cannot be parsed as TOML: %v", r)}
-		}
-	}()
-	meta, err := toml.Decode(text, &tree)
-	if err == nil {
-		return tree, meta.Keys(), nil
-	}
-	var pe toml.ParseError
-	if !errors.As(err, &pe) {
-		return nil, nil, &Problem{Line: 1, Col: 1, Message: err.Error()}
-	}
-	return nil, nil, syntaxProblem(text, pe)
-}
-
-// harSection is how har's own file opens a section; TOML has no braces there.
-var harSection = regexp.MustCompile(`(?m)^\s*(name|candidate)\s+\S+\s*\{`)
-
-// syntaxProblem translates the library's error. Its columns are off by one line at times, so place
-// comes from the byte offset. A key that is there twice is told with the line of the first.
-func syntaxProblem(text string, pe toml.ParseError) *Problem {
-	offset := min(max(pe.Position.Start, 0), len(text))
-	message := strings.TrimPrefix(pe.Message, "toml: ")
-	var path []string
-	if strings.Contains(message, "already") {
-		var first int
-		if path, first, offset = duplicateKey(text, offset); path != nil {
-			message = fmt.Sprintf("is there twice, first on line %d", lineStarts(text).position(first).line)
-		}
-	}
-	if harSection.MatchString(text) {
-		message += "; this looks like har's own format, the new one is TOML: [name.\"...\"] and candidates = [...]"
-	}
-	at := lineStarts(text).position(offset)
-	return &Problem{Line: at.line, Col: at.col, Path: pathText(path), Message: message}
-}
-
-// duplicateKey finds the key at offset and where it was defined before. path is nil if
-// it was not.
-func duplicateKey(text string, offset int) (path []string, first, second int) {
-	seen := map[string]int{}
-	second = offset
-	walkKeys(text, func(p []string, at int) bool {
-		k := pathKey(p)
-		before, again := seen[k]
-		if !again {
-			seen[k] = at
-		}
-		for n := 1; n < len(p); n++ { // a.b makes a, which cannot be a value as well
-			if k := pathKey(p[:n]); seen[k] == 0 {
-				if _, ok := seen[k]; !ok {
-					seen[k] = at
-				}
-			}
-		}
-		if again && at <= offset {
-			path, first, second = slices.Clone(p), before, at
-		}
-		return at < offset
-	})
-	if second > offset || offset-second > 2 { // not the one the library means: "[[ " at most
-		path, second = nil, offset
-	}
-	return path, first, second
-}
-
 // loader turns the decoded tree into a Config, collecting problems. It lives for one parse.
 type loader struct {
+	meta     toml.MetaData
 	host     fileSystem // nil: no file may be looked at
 	problems []found
 	told     map[string]bool // problems already there, so that an inherited one is told once
@@ -144,9 +72,9 @@ type loader struct {
 	slabs    slabs
 }
 
-func newLoader(host fileSystem) *loader {
+func newLoader(host fileSystem, meta toml.MetaData) *loader {
 	l := &loader{
-		host: host, told: map[string]bool{},
+		host: host, meta: meta, told: map[string]bool{},
 		policies: map[rank.Policy]*rank.Policy{}, paces: map[rank.Pace]*rank.Pace{},
 	}
 	l.checks = checkBuilder{l: l, equal: map[string]*Check{}, caSums: map[string]uint64{}}
@@ -214,8 +142,14 @@ func (l *loader) unknown(path, known []string, where string) {
 	switch elsewhere := homes[key]; {
 	case oldKeys[key] != "":
 		l.errorf(path, "unknown key: har's %s is now %s", key, oldKeys[key])
+	case where == listenKeys.where && (key == "port" || key == "address"):
+		l.errorf(path, "unknown key: addresses and ports stand together, in dns and http, as IP:port")
 	case nearest(key, known) != "":
-		l.errorf(path, "unknown key").suggest(nearest(key, known))
+		what := "unknown key"
+		if where == "" {
+			what = "unknown table or key"
+		}
+		l.errorf(path, "%s", what).suggest(nearest(key, known))
 	case elsewhere != "":
 		l.errorf(path, "unknown key here: it belongs in %s", elsewhere)
 	case where == "":
@@ -256,6 +190,11 @@ func (l *loader) subtable(path []string, v any) map[string]any {
 		} else {
 			l.errorf(path, "want a table, not %s", describe(v))
 		}
+		return nil
+	}
+	// The library lets x = 1 behind x.y = 2 pass, and forgets it.
+	if t := l.meta.Type(path...); t != "" && t != "Hash" {
+		l.errorf(path, "is there twice, as a table and as a value")
 	}
 	return table
 }
@@ -273,7 +212,7 @@ func section[T any](l *loader, tree map[string]any, name string, keys *keyTable[
 }
 
 // config reads the whole tree.
-func (l *loader) config(tree map[string]any, keys []toml.Key) *Config {
+func (l *loader) config(tree map[string]any) *Config {
 	for name := range tree {
 		if !slices.Contains(topNames, name) {
 			l.unknown([]string{name}, topNames, "")
@@ -292,10 +231,10 @@ func (l *loader) config(tree map[string]any, keys []toml.Key) *Config {
 	c.Routes = l.routes(tree["route"], c.Listen.DNS)
 	l.hostProblems(c)
 	l.readDefaults(tree["defaults"])
-	c.Names = l.readNames(tree["name"], keys)
 	if t, ok := tree["name"].(map[string]any); tree["name"] == nil || ok && len(t) == 0 {
 		l.errorf(nil, "no names: a file has at least one [name.\"...\"] with candidates")
 	}
+	c.Names = l.readNames(tree["name"])
 	return c
 }
 
@@ -330,7 +269,7 @@ func (l *loader) routes(v any, listen []netip.AddrPort) []Route {
 		}
 		first[suffix] = key
 		if special(suffix) != nil {
-			l.warnf(path, "names in .%s are answered here and never forwarded", suffix)
+			l.warnf(path, "queries for %s are answered here and never forwarded", strconv.Quote(suffix))
 		}
 		r.Suffix = strings.Clone(suffix)
 		routes = append(routes, r)
@@ -379,6 +318,9 @@ func (l *loader) selfProblems(path []string, servers []Server, listen []netip.Ad
 		}
 	}
 }
+
+// glibcTimeout is how long a program waits for us (resolv.conf(5), RES_TIMEOUT).
+const glibcTimeout = 5 * time.Second
 
 // upstreamProblems are about how upstreams and listeners go together.
 func (l *loader) upstreamProblems(c *Config) {

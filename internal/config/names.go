@@ -177,7 +177,7 @@ func parseAddr(s string) (netip.Addr, *issue) {
 
 // looksLikeAddr reports whether s was meant as an address: for the better message.
 func looksLikeAddr(s string) bool {
-	return strings.ContainsRune(s, ':') || s != "" && allDigits(strings.ReplaceAll(s, ".", ""))
+	return strings.IndexByte(s, ':') >= 0 || s != "" && strings.Trim(s, "0123456789.") == ""
 }
 
 // candidateAddress reads the address of a candidate: an IP address or a host name.

@@ -68,10 +68,10 @@ func (r Report) Text(p Problem) string {
 	return b.String()
 }
 
-// quote puts a suggestion between quotes, but leaves one that brings its own as it is: what is
-// suggested for a TOML string can be pasted.
+// quote puts a suggested word between quotes, but leaves a value, which is suggested as TOML writes it,
+// as it is: it can be pasted.
 func quote(s string) string {
-	if strings.HasPrefix(s, `"`) || strings.HasPrefix(s, "[") || strings.HasPrefix(s, "{") {
+	if strings.ContainsAny(s[:1], `"[{0123456789`) || strings.Contains(s, " = ") || s == "true" || s == "false" {
 		return s
 	}
 	return `"` + s + `"`

@@ -3,7 +3,7 @@ package config
 import "strings"
 
 // nearest returns the word that was probably meant by s, or "" where none is near: at most two
-// slips (one in a short word), where swapping two neighbours is one.
+// slips (one in a short word), where swapping two neighbours is one; or a beginning of the other.
 func nearest(s string, words []string) string {
 	plain := normalize(s)
 	best, bestDistance := "", 3
@@ -16,7 +16,16 @@ func nearest(s string, words []string) string {
 			best, bestDistance = w, d
 		}
 	}
-	return best
+	if best != "" {
+		return best
+	}
+	for _, w := range words { // "warning" for warn, "prio" for priority
+		n := normalize(w)
+		if len(plain) >= 4 && len(n) >= 4 && (strings.HasPrefix(plain, n) || strings.HasPrefix(n, plain)) {
+			return w
+		}
+	}
+	return ""
 }
 
 // normalize makes fast-interval, fastInterval and FAST_INTERVAL one word.
