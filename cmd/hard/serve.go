@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"hard/internal/config"
+	"hard/internal/daemon"
+)
+
+// stopGrace bounds how long a stop may take: queries in flight get an answer, history is
+// flushed. A second signal ends the process at once.
+const stopGrace = 5 * time.Second
+
+// check is hard -check.
+func check(o *options, stdout, stderr io.Writer) int {
+	if len(o.args) > 1 {
+		fmt.Fprintf(stderr, "hard: -check takes one configuration file, not %d\n", len(o.args))
+		return exitUsage
+	}
+	file := o.file()
+	if o.config == "" && len(o.args) == 1 {
+		file = o.args[0]
+	}
+	return daemon.Check(file, o.strict, o.json, stdout)
+}
+
+// serve runs the daemon until a signal ends it.
+func serve(o *options, stderr io.Writer) int {
+	load := func() (*config.Config, config.Report) {
+		c, report := config.Load(o.file())
+		if c != nil {
+			if err := o.override(c); err != nil {
+				fmt.Fprintln(stderr, "hard:", err) // parse has checked the flags
+			}
+		}
+		return c, report
+	}
+	c, report := load()
+	if c == nil {
+		report.WriteText(stderr)
+		return exitFailed
+	}
+	level := new(slog.LevelVar)
+	l, ignored := daemon.Level(o.level, c)
+	level.Set(l)
+	log := daemon.NewLogger(stderr, c.Log.Format, level)
+	if ignored != "" {
+		log.Warn("LOG_LEVEL is not a level, ignored", "value", ignored)
+	}
+	daemon.LogReport(log, report)
+
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGTERM, syscall.SIGINT)
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Stop(signals)
+
+	d, err := daemon.Start(c, daemon.Options{Load: load, Log: log, Level: level, LevelFlag: o.level, Version: Version(), Cold: o.cold})
+	if err != nil {
+		log.Error("cannot start", "error", err)
+		return exitFailed
+	}
+	for s := range signals {
+		switch s {
+		case syscall.SIGHUP:
+			_ = d.Reload() // logged by the daemon
+		case syscall.SIGUSR1:
+			d.Dump()
+		default:
+			log.Info("stopping", "signal", s.String())
+			return stop(d, signals, log)
+		}
+	}
+	return exitOK
+}
+
+// stop ends the daemon; one more signal cuts it short.
+func stop(d *daemon.Daemon, signals <-chan os.Signal, log *slog.Logger) int {
+	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- d.Stop(ctx) }()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				log.Warn("stopped, not all of it in order", "error", err)
+			}
+			return exitOK
+		case s := <-signals:
+			if s == syscall.SIGTERM || s == syscall.SIGINT {
+				log.Warn("stopped at once", "signal", s.String())
+				return exitFailed
+			}
+		}
+	}
+}

@@ -1,0 +1,222 @@
+// Package daemon puts the parts together: ordered start, reload, ordered stop. Tests run a
+// Daemon; cmd/hard only adds flags and signals.
+//
+// It owns the parts and nothing else: no policy, no packet and no row is made here.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"hard/internal/config"
+	"hard/internal/engine"
+	"hard/prober"
+	"hard/resolver"
+	"hard/store"
+)
+
+// loadWait bounds how long a start waits for the stored state. Beyond it the start is a cold one:
+// the database must never keep a host without names.
+const loadWait = 2 * time.Second
+
+// Options are what Start needs besides the configuration.
+type Options struct {
+	Load      func() (*config.Config, config.Report) // reads the configuration anew, for Reload
+	Log       *slog.Logger
+	Level     *slog.LevelVar // the logger's, so that a reload can change it
+	LevelFlag string         // -l, which wins over the file
+	Version   string
+	Cold      bool // ignore the stored state
+}
+
+// Daemon is one running instance.
+type Daemon struct {
+	// immutable
+	o        Options
+	log      *slog.Logger
+	resolver *resolver.Resolver
+	store    *store.Store
+	prober   *prober.Prober
+	engine   *engine.Engine
+
+	reloading sync.Mutex     // one reload at a time
+	config    *config.Config // the one in force; guarded by reloading
+}
+
+// Start brings everything up in an order in which nothing waits for what may be broken: sockets
+// first, so that a second instance fails before it has written anything; then the stored state;
+// then the first table; then the listeners answer, and only now probes begin. The only fatal
+// error is a DNS listener that can't be had.
+func Start(c *config.Config, o Options) (*Daemon, error) {
+	d := &Daemon{o: o, log: o.Log, config: c}
+	began := time.Now()
+
+	r, err := resolver.New(resolver.Options{
+		Listen: c.Listen.DNS, Log: o.Log, LogQuery: c.Log.Queries,
+		Asked: func(slot int) { d.engine.Asked(slot) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.resolver = r
+
+	d.store = store.Open(store.Options{
+		Path: c.Store.Path, RawFor: c.Store.RawFor, RollupFor: c.Store.RollupFor, MaxSize: c.Store.MaxSize,
+		Log: o.Log, Version: o.Version,
+	})
+	saved, servers := d.load()
+
+	d.prober = prober.New(prober.Options{Sink: sink{d}, Lookup: r, Log: o.Log, Version: o.Version})
+	d.engine, err = engine.New(engine.Options{
+		Config: c, Saved: saved, Publisher: r, Prober: checks{d.prober}, Recorder: history{d.store},
+		LastReply: r.LastReply, Log: o.Log,
+	})
+	if err == nil {
+		err = r.SetUpstreams(d.upstreams(c, servers))
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.abandon())
+	}
+	r.Start()
+	d.prober.Start()
+	d.engine.Start()
+	d.store.Event(store.Event{At: time.Now(), Kind: "start", New: o.Version})
+	o.Log.Info("serving", "listen", addrsText(r.Addrs()), "names", len(c.Names), "config", c.File,
+		"version", o.Version, "after", time.Since(began).Round(time.Microsecond))
+	d.warnBeside()
+	return d, nil
+}
+
+// abandon gives back what a failed start took.
+func (d *Daemon) abandon() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return errors.Join(d.resolver.Stop(ctx), d.store.Close(ctx))
+}
+
+// load reads what the last run stored.
+func (d *Daemon) load() (engine.Saved, []netip.AddrPort) {
+	ctx, cancel := context.WithTimeout(context.Background(), loadWait)
+	defer cancel()
+	s, err := d.store.Load(ctx)
+	if err != nil {
+		d.log.Warn("no stored state, a cold start", "error", err)
+		return engine.Saved{}, nil
+	}
+	if d.o.Cold {
+		return engine.Saved{}, s.Resolvers
+	}
+	return savedState(s), s.Resolvers
+}
+
+// Stop is Start backwards: listeners and forwards first, then probes, the engine with what still
+// waits for it, and the history last, flushed. ctx bounds it.
+func (d *Daemon) Stop(ctx context.Context) error {
+	err := d.resolver.Stop(ctx)
+	d.prober.Stop(ctx)
+	d.engine.Stop()
+	d.store.Event(store.Event{At: time.Now(), Kind: "stop", Old: d.o.Version})
+	return errors.Join(err, d.store.Close(ctx))
+}
+
+// Reload reads the configuration again and swaps it in. Everything that can fail is tried
+// first: an error leaves everything as it was.
+func (d *Daemon) Reload() error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	c, report := d.o.Load()
+	LogReport(d.log, report)
+	if c == nil {
+		d.log.Error("reload refused, the configuration in force stays", "file", report.File)
+		return report.Err()
+	}
+	if err := d.swap(c); err != nil {
+		d.log.Error("reload failed, the configuration in force stays", "file", c.File, "error", err)
+		return err
+	}
+	d.config = c
+	d.store.Event(store.Event{At: time.Now(), Kind: "config", New: c.File, Reason: "reload"})
+	d.log.Info("reloaded", "file", c.File, "names", len(c.Names))
+	d.warnBeside()
+	return nil
+}
+
+// swap commits a valid configuration.
+func (d *Daemon) swap(c *config.Config) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	listen, err := d.resolver.PrepareListen(c.Listen.DNS)
+	if err != nil {
+		return err
+	}
+	if err := d.engine.Apply(ctx, c); err != nil {
+		listen.Abort()
+		return err
+	}
+	listen.Commit()
+	if err := d.resolver.SetUpstreams(d.upstreams(c, nil)); err != nil {
+		return err
+	}
+	if c.Store.Path != d.config.Store.Path {
+		d.log.Warn("[store].path takes effect at the next start", "path", c.Store.Path)
+	}
+	l, _ := Level(d.o.LevelFlag, c)
+	d.o.Level.Set(l)
+	return nil
+}
+
+// Addrs are the DNS addresses served, in the configuration's order.
+func (d *Daemon) Addrs() []netip.AddrPort { return d.resolver.Addrs() }
+
+// Snapshot is the engine's state; name "" means all.
+func (d *Daemon) Snapshot(ctx context.Context, name string) (engine.Snapshot, error) {
+	return d.engine.Snapshot(ctx, name)
+}
+
+// Dump writes the whole state to the log, for SIGUSR1.
+func (d *Daemon) Dump() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	s, err := d.engine.Snapshot(ctx, "")
+	if err != nil {
+		d.log.Error("state dump", "error", err)
+		return
+	}
+	for i := range s.Names {
+		n := &s.Names[i]
+		for j := range n.Endpoints {
+			e := &n.Endpoints[j]
+			d.log.Info("endpoint", "name", n.Name, "candidate", e.Key.Candidate, "address", e.Key.Addr.String(),
+				"state", e.Health.State.String(), "latency", e.Latency, "tier", e.Tier, "weight", e.Weight,
+				"rank", e.Rank, "selected", e.Selected, "override", e.Override.String(),
+				"last", e.Health.Last.String(), "reason", n.Decision.Endpoints[j].Reason.String())
+		}
+	}
+	for _, u := range d.resolver.UpstreamStats() {
+		d.log.Info("upstream", "stats", fmt.Sprintf("%+v", u))
+	}
+	d.log.Info("state", "names", len(s.Names), "local_fault", s.LocalFault,
+		"store", fmt.Sprintf("%+v", d.store.Stats()), "prober", fmt.Sprintf("%+v", d.prober.Stats()))
+}
+
+// warnBeside says so when other nameservers stand beside us: musl asks all of them at once and
+// takes the first answer, glibc goes to them when we are slow, and neither knows our names.
+func (d *Daemon) warnBeside() {
+	self := d.resolver.Addrs()
+	if !slices.ContainsFunc(self, func(a netip.AddrPort) bool { return a.Port() == 53 }) {
+		return
+	}
+	if others := resolver.BesideUs(self); len(others) > 0 {
+		d.log.Warn("/etc/resolv.conf names other servers beside us: programs that ask them bypass hard", "others", fmt.Sprint(others))
+	}
+}
+
+func addrsText(addrs []netip.AddrPort) string {
+	return fmt.Sprint(addrs)
+}

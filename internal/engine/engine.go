@@ -1,0 +1,297 @@
+// Package engine turns probe results into the answer table. One goroutine owns all ranking state:
+// the health of every endpoint, what each name last decided, which addresses candidates have, and
+// the local-fault guard. Everything reaches it by channel and leaves it through the small
+// interfaces below.
+//
+// It decides nothing itself (package rank does) and does no I/O: it is not for probing, serving
+// or storing.
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"hard/internal/answer"
+	"hard/internal/config"
+	"hard/internal/rank"
+)
+
+// Publisher takes each new answer table. It is called by the engine's goroutine alone.
+type Publisher interface{ Publish(*answer.Table) }
+
+// Prober runs the checks the engine wants run. No call may wait for a probe.
+type Prober interface {
+	// SetName replaces all checks of one name; nil removes them.
+	SetName(name string, checks []Check)
+	// SetHosts replaces the candidate host names to be looked up.
+	SetHosts(hosts []Host)
+	// SetInterval changes the pace of one endpoint's probes.
+	SetInterval(key rank.Key, every time.Duration)
+	// ProbeNow starts the probes of these endpoints at once, where none runs.
+	ProbeNow(keys []rank.Key)
+}
+
+// Recorder keeps history. No call may wait for a disk.
+type Recorder interface {
+	Record(rank.Sample)
+	Event(Event)
+	Answer(AnswerChange)
+	Current([]EndpointState)
+	Forget([]rank.Key)
+	Memory(name string, m rank.Memory)
+	Addresses(host HostKey, addrs []netip.Addr)
+}
+
+// Check is one endpoint to be probed.
+type Check struct {
+	Key   rank.Key
+	Check *config.Check
+	Pace  *rank.Pace
+	Watch bool
+}
+
+// HostKey names the addresses of one candidate.
+type HostKey struct{ Name, Candidate string }
+
+// Host is a candidate whose host names must be looked up. Known are addresses from an earlier
+// run, good until the first look-up has an answer.
+type Host struct {
+	HostKey
+	Hosts []string
+	Known []netip.Addr
+}
+
+// Options are what New needs; all immutable.
+type Options struct {
+	Config    *config.Config
+	Saved     Saved
+	Publisher Publisher
+	Prober    Prober
+	Recorder  Recorder
+	LastReply func() time.Time // last reply from an upstream that is not on loopback
+	Log       *slog.Logger
+	Now       func() time.Time
+}
+
+// coalesce is how long changes that nobody waits for may be gathered before the table is
+// published: a burst of first verdicts then costs one table, not thousands. What went down is
+// published at once.
+const coalesce = 5 * time.Millisecond
+
+// Engine owns the ranking state. Make it with New, then Start; Stop ends it.
+type Engine struct {
+	// immutable
+	o       Options
+	log     *slog.Logger
+	samples chan rank.Sample
+	calls   chan func()
+	asked   chan int
+	done    chan struct{} // closed when run has returned
+	quit    chan struct{}
+	stop    sync.Once
+
+	// owned by run's goroutine once Start was called, by the caller of New before
+	names     []*name // by slot
+	byName    map[string]*name
+	addrs     map[HostKey]found
+	overrides map[overrideKey]Override
+	index     *answer.Index
+	ids       answerIDs
+	table     *answer.Table
+	changes   []answer.Change
+	published time.Time
+	urgent    bool
+	wake      wakeQueue
+	guard     guard
+	current   currentRows
+	started   bool
+}
+
+// New builds the state of a configuration and publishes its first table.
+func New(o Options) (*Engine, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	e := &Engine{
+		o:       o,
+		log:     o.Log,
+		samples: make(chan rank.Sample, 1024),
+		calls:   make(chan func()),
+		asked:   make(chan int, 256),
+		done:    make(chan struct{}),
+		quit:    make(chan struct{}),
+		byName:  make(map[string]*name),
+		addrs:   make(map[HostKey]found),
+	}
+	e.restoreAddresses()
+	e.restoreOverrides(o.Now())
+	if err := e.apply(o.Config, o.Now()); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// Start hands the checks to the prober and begins to take samples.
+func (e *Engine) Start() { go e.run() }
+
+// Stop ends the engine's goroutine after the samples that already wait. Sample and Addresses
+// return at once from then on.
+func (e *Engine) Stop() {
+	e.stop.Do(func() { close(e.quit) })
+	<-e.done
+}
+
+// Sample takes one probe result. Safe from any goroutine.
+func (e *Engine) Sample(s rank.Sample) {
+	select {
+	case e.samples <- s:
+	case <-e.quit:
+	}
+}
+
+// Addresses takes what a candidate's host names resolve to now; gone are addresses that have
+// left DNS and are kept for their grace. ok is false when the look-up failed and addrs are
+// what was known before.
+func (e *Engine) Addresses(host HostKey, addrs, gone []netip.Addr, ok bool) {
+	e.send(func() { e.setAddresses(host, found{addrs: addrs, gone: gone, resolved: ok}) })
+}
+
+// Asked says that somebody asked for the name in this slot of the table. It never blocks.
+func (e *Engine) Asked(slot int) {
+	select {
+	case e.asked <- slot:
+	default: // a full queue means that the engine is about to look anyway
+	}
+}
+
+// Apply swaps the configuration: names and endpoints that stay keep their health, memory and
+// schedule. An error leaves everything as it was.
+func (e *Engine) Apply(ctx context.Context, c *config.Config) error {
+	var err error
+	if cerr := e.call(ctx, func() { err = e.apply(c, e.o.Now()) }); cerr != nil {
+		return cerr
+	}
+	return err
+}
+
+// send hands f to the engine's goroutine without waiting for its end.
+func (e *Engine) send(f func()) {
+	select {
+	case e.calls <- f:
+	case <-e.quit:
+	}
+}
+
+// call runs f on the engine's goroutine and waits for its end.
+func (e *Engine) call(ctx context.Context, f func()) error {
+	ran := make(chan struct{})
+	select {
+	case e.calls <- func() { f(); close(ran) }:
+	case <-e.quit:
+		return context.Canceled
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	<-ran
+	return nil
+}
+
+// run is the engine's goroutine.
+func (e *Engine) run() {
+	defer close(e.done)
+	e.started = true
+	for _, n := range e.names {
+		e.setChecks(n)
+	}
+	e.setHosts()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case s := <-e.samples:
+			e.sample(&s)
+			e.drain()
+		case f := <-e.calls:
+			f()
+		case slot := <-e.asked:
+			e.wakeUp(slot)
+		case <-timer.C:
+			e.tick(e.o.Now())
+		case <-e.quit:
+			e.drain()
+			e.publish(e.o.Now())
+			e.current.flush(e, e.o.Now(), true)
+			return
+		}
+		e.settle()
+		timer.Reset(e.untilNext())
+	}
+}
+
+// drain takes the samples that already wait, so that a burst costs one table; what is urgent
+// goes out in between.
+func (e *Engine) drain() {
+	for range cap(e.samples) {
+		if e.urgent {
+			e.publish(e.o.Now())
+		}
+		select {
+		case s := <-e.samples:
+			e.sample(&s)
+		default:
+			return
+		}
+	}
+}
+
+// settle publishes what is due.
+func (e *Engine) settle() {
+	if now := e.o.Now(); len(e.changes) > 0 && (e.urgent || now.Sub(e.published) >= coalesce) {
+		e.publish(now)
+	}
+}
+
+// untilNext is how long the engine may sleep when nothing comes in.
+func (e *Engine) untilNext() time.Duration {
+	now := e.o.Now()
+	d := time.Hour
+	at := func(t time.Time) {
+		if !t.IsZero() {
+			d = min(d, max(0, t.Sub(now)))
+		}
+	}
+	at(e.wake.next())
+	at(e.guard.Next())
+	at(e.nextExpiry())
+	at(e.current.next())
+	if len(e.changes) > 0 {
+		at(e.published.Add(coalesce))
+	}
+	return d
+}
+
+// tick does what time alone brings: holds that end, names that turn idle, the guard.
+func (e *Engine) tick(now time.Time) {
+	for n := e.wake.due(now); n != nil; n = e.wake.due(now) {
+		e.nameDue(n, now)
+	}
+	e.expire(now)
+	e.guardTick(now)
+	e.current.flush(e, now, false)
+}
+
+// publish hands the gathered changes out as one table.
+func (e *Engine) publish(now time.Time) {
+	if len(e.changes) == 0 {
+		return
+	}
+	e.table = e.table.With(e.changes)
+	clear(e.changes)
+	e.changes = e.changes[:0]
+	e.urgent = false
+	e.published = now
+	e.o.Publisher.Publish(e.table)
+}

@@ -1,0 +1,121 @@
+package engine
+
+import (
+	"time"
+
+	"hard/internal/config"
+	"hard/internal/rank"
+)
+
+// guard is the local-fault guard and who stands under it.
+type guard struct {
+	rank.Guard
+}
+
+// of returns the guard for an endpoint, nil for one whose probes say nothing about our network.
+func (g *guard) of(ep *endpoint) *rank.Guard {
+	if ep.cand.Check.Kind == config.CheckStatic || ep.addr.IsLoopback() {
+		return nil
+	}
+	return &g.Guard
+}
+
+// fault tells whether our own network is taken to be broken.
+func (g *guard) fault() bool {
+	phase, _ := g.Phase()
+	return phase == rank.Fault
+}
+
+// guardConfigure tells the guard which endpoints there are now.
+func (e *Engine) guardConfigure() {
+	var keys []rank.Key
+	var longest time.Duration
+	for _, n := range e.names {
+		for i := range n.eps {
+			if ep := &n.eps[i]; e.guard.of(ep) != nil {
+				keys = append(keys, n.key(ep))
+				longest = max(longest, n.cfg.Pace.Timeout)
+			}
+		}
+	}
+	e.guard.Configure(keys, longest)
+}
+
+// guardTick moves the guard on and does what it asks for.
+func (e *Engine) guardTick(now time.Time) {
+	if e.o.LastReply != nil && !e.guard.Next().IsZero() {
+		e.guard.Reply(e.o.LastReply())
+	}
+	a := e.guard.Tick(now)
+	for _, k := range a.Execute {
+		if n := e.byName[k.Name]; n != nil {
+			if ep := n.find(&k); ep != nil {
+				c := ep.health.Execute(now)
+				e.noteChange(n, ep, &c, now)
+				e.decide(n, now, true)
+			}
+		}
+	}
+	if a.Declared {
+		e.log.Error("our own network is suspect: nothing at all answers; verdicts are held, answers stay as they are",
+			"held", e.guard.Holding())
+		e.o.Recorder.Event(Event{At: now, Kind: "guard", Old: "calm", New: "fault", Reason: "no probe and no upstream shows that our own network works"})
+	}
+	if a.Cleared {
+		e.log.Warn("our own network works again: the misses of its silence are forgotten")
+		e.o.Recorder.Event(Event{At: now, Kind: "guard", Old: "fault", New: "calm", Reason: "a sign of life"})
+	}
+	if a.Forget {
+		e.forgetMisses(now)
+	}
+	if a.Seek {
+		e.seekProof()
+	}
+}
+
+// forgetMisses drops what the silence made of the guarded endpoints and probes all of them.
+func (e *Engine) forgetMisses(now time.Time) {
+	var keys []rank.Key
+	for _, n := range e.names {
+		touched := false
+		for i := range n.eps {
+			if ep := &n.eps[i]; e.guard.of(ep) != nil {
+				ep.health.Forget()
+				keys = append(keys, n.key(ep))
+				touched = true
+			}
+		}
+		if touched {
+			e.decide(n, now, false)
+		}
+	}
+	e.o.Prober.ProbeNow(keys)
+}
+
+// seekProof probes a few other guarded addresses at once, healthy ones first.
+func (e *Engine) seekProof() {
+	var first, rest []rank.Key
+	for _, n := range e.names {
+		for i := range n.eps {
+			ep := &n.eps[i]
+			if e.guard.of(ep) == nil || ep.health.Misses > 0 {
+				continue
+			}
+			if ep.health.State == rank.Healthy {
+				first = append(first, n.key(ep))
+			} else {
+				rest = append(rest, n.key(ep))
+			}
+		}
+		if len(first) >= rank.SeekProbes {
+			break
+		}
+	}
+	keys := append(first, rest...)
+	if len(keys) > rank.SeekProbes {
+		keys = keys[:rank.SeekProbes]
+	}
+	if len(keys) > 0 {
+		e.o.Prober.ProbeNow(keys)
+	}
+}

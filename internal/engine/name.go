@@ -1,0 +1,253 @@
+package engine
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"hard/internal/config"
+	"hard/internal/rank"
+)
+
+// name is the ranking state of one configured name.
+type name struct {
+	cfg  *config.Name
+	slot int
+	eps  []endpoint // in the order ties are broken: file order, then address order
+
+	view     []rank.Endpoint // eps as Decide wants them; health points into eps
+	memory   rank.Memory
+	decision rank.Decision
+	spec     specKey // what the published entry was built from
+
+	idle  idleState
+	due   time.Time // when time alone may change something; zero = never
+	place int       // in the wake queue; -1 = not in it
+}
+
+// endpoint is the state of one endpoint.
+type endpoint struct {
+	cand   *config.Candidate
+	addr   netip.Addr
+	gone   bool // left DNS, kept in its grace
+	health rank.Health
+	every  time.Duration // the interval last given to the prober; 0 = the prober's own
+	stored time.Time     // when its row last went to the recorder
+}
+
+// found is what the host names of one candidate resolve to.
+type found struct {
+	addrs, gone []netip.Addr
+	resolved    bool // some look-up of this run had an answer
+}
+
+func (n *name) key(ep *endpoint) rank.Key {
+	return rank.Key{Name: n.cfg.Name, Candidate: ep.cand.Label, Addr: ep.addr}
+}
+
+// find returns the endpoint of a key, or nil when it is no more.
+func (n *name) find(k *rank.Key) *endpoint {
+	for i := range n.eps {
+		if ep := &n.eps[i]; ep.addr == k.Addr && ep.cand.Label == k.Candidate {
+			return ep
+		}
+	}
+	return nil
+}
+
+// apply takes a whole configuration. Nothing is changed when it fails.
+func (e *Engine) apply(c *config.Config, now time.Time) error {
+	texts := make([]string, len(c.Names))
+	for i := range c.Names {
+		texts[i] = c.Names[i].Name
+	}
+	index, err := newIndex(texts)
+	if err != nil {
+		return err
+	}
+	before := e.byName
+	e.index, e.names = index, make([]*name, len(c.Names))
+	e.byName = make(map[string]*name, len(c.Names))
+	e.wake = e.wake[:0]
+	e.changes = e.changes[:0]
+	for slot := range c.Names {
+		cfg := &c.Names[slot]
+		n := &name{place: -1}
+		if old := before[cfg.Name]; old != nil {
+			n = old
+			n.place = -1
+			delete(before, cfg.Name)
+		} else {
+			n.memory = e.o.Saved.Memories[cfg.Name]
+		}
+		n.cfg, n.slot, n.spec = cfg, slot, specKey{}
+		e.names[slot], e.byName[cfg.Name] = n, n
+		e.expand(n, now)
+		n.idle.reset(cfg.IdleAfter, now)
+	}
+	e.dropNames(before)
+	e.setHosts()
+	e.guardConfigure()
+	e.rebuild(now)
+	return nil
+}
+
+// dropNames forgets names that the configuration no longer has.
+func (e *Engine) dropNames(gone map[string]*name) {
+	for text, n := range gone {
+		e.o.Prober.SetName(text, nil)
+		keys := make([]rank.Key, len(n.eps))
+		for i := range n.eps {
+			keys[i] = n.key(&n.eps[i])
+		}
+		e.o.Recorder.Forget(keys)
+	}
+}
+
+// expand makes a name's endpoints from its candidates and their addresses. Endpoints that stay
+// keep their state; new ones take the stored state where that may be used.
+func (e *Engine) expand(n *name, now time.Time) {
+	old := n.eps
+	n.eps = make([]endpoint, 0, max(len(old), len(n.cfg.Candidates)))
+	for i := range n.cfg.Candidates {
+		cand := &n.cfg.Candidates[i]
+		f := e.addrs[HostKey{n.cfg.Name, cand.Label}]
+		for _, a := range cand.Addrs {
+			n.addEndpoint(cand, a, false)
+		}
+		if len(cand.Hosts) == 0 {
+			continue
+		}
+		for _, a := range f.addrs {
+			n.addEndpoint(cand, a, false)
+		}
+		for _, a := range f.gone {
+			n.addEndpoint(cand, a, true)
+		}
+	}
+	for i := range n.eps {
+		ep := &n.eps[i]
+		if !inherit(ep, old) {
+			e.restore(n, ep, now)
+		}
+		if ep.cand.Check.Kind == config.CheckStatic && ep.health.State != rank.Healthy {
+			rank.Step(&ep.health, n.cfg.Pace, &rank.Sample{Key: n.key(ep), At: now, Final: true}, nil)
+		}
+	}
+	e.forgetVanished(n, old)
+	n.view = n.view[:0]
+	for i := range n.eps {
+		ep := &n.eps[i]
+		state, weight := e.forced(n, ep)
+		n.view = append(n.view, rank.Endpoint{
+			Key: n.key(ep), Tier: ep.cand.Tier, Weight: weight, Override: state,
+			Gone: ep.gone, Health: &ep.health,
+		})
+	}
+	if e.started {
+		e.setChecks(n)
+	}
+}
+
+// addEndpoint adds an address of a candidate. One address is one endpoint per name: the lowest
+// tier, then file order, keeps it; an address still in DNS beats one in its grace.
+func (n *name) addEndpoint(cand *config.Candidate, a netip.Addr, gone bool) {
+	for i := range n.eps {
+		ep := &n.eps[i]
+		if ep.addr != a {
+			continue
+		}
+		if cand.Tier < ep.cand.Tier || (ep.gone && !gone) {
+			*ep = endpoint{cand: cand, addr: a, gone: gone}
+		}
+		return
+	}
+	n.eps = append(n.eps, endpoint{cand: cand, addr: a, gone: gone})
+}
+
+// inherit takes over the state of the same endpoint from before, if its check is the same.
+func inherit(ep *endpoint, old []endpoint) bool {
+	for i := range old {
+		if o := &old[i]; o.addr == ep.addr && o.cand.Label == ep.cand.Label {
+			if o.cand.Check.Fingerprint == ep.cand.Check.Fingerprint {
+				ep.health, ep.every, ep.stored = o.health, o.every, o.stored
+				return true
+			}
+			return false
+		}
+	}
+	return false
+}
+
+// forgetVanished records what is no longer an endpoint.
+func (e *Engine) forgetVanished(n *name, old []endpoint) {
+	var keys []rank.Key
+	for i := range old {
+		k := rank.Key{Name: n.cfg.Name, Candidate: old[i].cand.Label, Addr: old[i].addr}
+		if n.find(&k) == nil {
+			keys = append(keys, k)
+		}
+	}
+	if len(keys) > 0 {
+		e.o.Recorder.Forget(keys)
+	}
+}
+
+// setAddresses takes the addresses of one candidate.
+func (e *Engine) setAddresses(host HostKey, f found) {
+	n, was := e.byName[host.Name], e.addrs[host]
+	f.resolved = f.resolved || was.resolved
+	same := slices.Equal(was.addrs, f.addrs) && slices.Equal(was.gone, f.gone)
+	e.addrs[host] = f
+	if n == nil || (same && was.resolved == f.resolved) {
+		return
+	}
+	now := e.o.Now()
+	if !same {
+		if f.resolved {
+			e.o.Recorder.Addresses(host, f.addrs)
+		}
+		e.o.Recorder.Event(Event{
+			At: now, Key: rank.Key{Name: host.Name, Candidate: host.Candidate}, Kind: "address",
+			Old: joinAddrs(was.addrs), New: joinAddrs(f.addrs), Reason: "DNS",
+		})
+	}
+	e.expand(n, now)
+	e.guardConfigure()
+	e.decide(n, now, false)
+}
+
+// setChecks gives the prober what one name wants probed.
+func (e *Engine) setChecks(n *name) {
+	checks := make([]Check, 0, len(n.eps))
+	for i := range n.eps {
+		ep := &n.eps[i]
+		if ep.cand.Check.Kind == config.CheckStatic {
+			continue
+		}
+		checks = append(checks, Check{
+			Key: n.key(ep), Check: ep.cand.Check, Pace: n.cfg.Pace,
+			Watch: n.cfg.Watch && i < len(n.decision.Endpoints) && n.decision.Endpoints[i].Selected,
+		})
+	}
+	if len(checks) > 0 || len(n.cfg.Candidates) > 0 {
+		e.o.Prober.SetName(n.cfg.Name, checks)
+	}
+}
+
+// setHosts gives the prober the host names of all candidates.
+func (e *Engine) setHosts() {
+	if !e.started {
+		return
+	}
+	var hosts []Host
+	for _, n := range e.names {
+		for i := range n.cfg.Candidates {
+			if c := &n.cfg.Candidates[i]; len(c.Hosts) > 0 {
+				k := HostKey{n.cfg.Name, c.Label}
+				hosts = append(hosts, Host{HostKey: k, Hosts: c.Hosts, Known: e.addrs[k].addrs})
+			}
+		}
+	}
+	e.o.Prober.SetHosts(hosts)
+}

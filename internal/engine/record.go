@@ -1,0 +1,56 @@
+package engine
+
+import (
+	"net/netip"
+	"time"
+
+	"hard/internal/rank"
+)
+
+// Event is one thing that happened, for the history. Key has as many fields set as the event is
+// about: an endpoint, a candidate, a name, or nothing (the daemon).
+type Event struct {
+	At       time.Time
+	Key      rank.Key
+	Kind     string // state, address, all_down, override, weight, guard
+	Old, New string
+	Reason   string
+	Who      string // the operator, where there was one
+}
+
+// AnswerChange is a new answer of one name and family.
+type AnswerChange struct {
+	At        time.Time
+	Name      string
+	Family    rank.Family
+	Addresses []netip.Addr
+	Reason    string
+}
+
+// EndpointState is the present state of one endpoint, for the history and for a warm start.
+type EndpointState struct {
+	Key         rank.Key
+	Fingerprint uint64 // of the check that measured it
+	Tier        int
+	Weight      int
+	Override    rank.Override
+	Rank        int
+	Selected    bool
+	Latency     time.Duration // the estimate that ranks it; 0 when there is none
+	Health      rank.Health
+}
+
+// Saved is what an earlier run left behind. The zero value is a cold start.
+type Saved struct {
+	Endpoints map[rank.Key]SavedEndpoint
+	Memories  map[string]rank.Memory
+	Addresses map[HostKey][]netip.Addr
+	Overrides []Override
+}
+
+// SavedEndpoint is the stored health of one endpoint.
+type SavedEndpoint struct {
+	Health      rank.Health
+	Fingerprint uint64
+	At          time.Time // when it was last measured
+}

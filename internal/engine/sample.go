@@ -1,0 +1,54 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"hard/internal/rank"
+)
+
+// sample takes one probe result into the state.
+func (e *Engine) sample(s *rank.Sample) {
+	n := e.byName[s.Key.Name]
+	if n == nil {
+		return // of a name that a reload took away
+	}
+	ep := n.find(&s.Key)
+	if ep == nil {
+		return // of an address that has left
+	}
+	e.o.Recorder.Record(*s)
+	if !s.Counted() {
+		return
+	}
+	now := e.o.Now()
+	c := rank.Step(&ep.health, n.cfg.Pace, s, e.guard.of(ep))
+	e.noteChange(n, ep, &c, now)
+	if now.Sub(ep.stored) >= currentEvery {
+		e.current.add(n)
+	}
+	e.decide(n, now, c.Changed() && c.New == rank.Unhealthy)
+	e.guardTick(now)
+}
+
+// noteChange records and logs what a result did to an endpoint's state.
+func (e *Engine) noteChange(n *name, ep *endpoint, c *rank.Change, now time.Time) {
+	if !c.Changed() {
+		if c.Held {
+			e.log.Warn("a down verdict is held: nothing shows that our own network works",
+				"name", n.cfg.Name, "candidate", ep.cand.Label, "address", ep.addr.String(), "reason", c.Reason)
+		}
+		return
+	}
+	e.current.add(n)
+	e.o.Recorder.Event(Event{
+		At: now, Key: n.key(ep), Kind: "state", Old: c.Old.String(), New: c.New.String(), Reason: c.Reason,
+	})
+	level := slog.LevelInfo
+	if c.New == rank.Unhealthy {
+		level = slog.LevelWarn
+	}
+	e.log.Log(context.Background(), level, "endpoint is "+c.New.String(),
+		"name", n.cfg.Name, "candidate", ep.cand.Label, "address", ep.addr.String(), "was", c.Old.String(), "reason", c.Reason)
+}
