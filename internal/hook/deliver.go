@@ -57,14 +57,15 @@ func (h *head) Write(p []byte) (int, error) {
 }
 
 // post sends changes to a URL, again where that may help: no connection, 429, or 5xx.
-func post(url string) func(context.Context, []byte) error {
+// closeIdle ends the connections it keeps.
+func post(url string) (deliver func(context.Context, []byte) error, closeIdle func()) {
 	c := retryablehttp.NewClient()
 	c.Logger = nil
 	c.RetryMax = postTries
 	c.RetryWaitMin, c.RetryWaitMax = 500*time.Millisecond, 30*time.Second
 	c.HTTPClient.Timeout = postTime
 	c.HTTPClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return func(ctx context.Context, text []byte) error {
+	deliver = func(ctx context.Context, text []byte) error {
 		ctx, cancel := context.WithTimeout(ctx, postTotal)
 		defer cancel()
 		req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodPost, url, text)
@@ -84,4 +85,5 @@ func post(url string) func(context.Context, []byte) error {
 		}
 		return nil
 	}
+	return deliver, c.HTTPClient.CloseIdleConnections
 }

@@ -80,10 +80,11 @@ func (h *Hook) Set(command []string, webhook string) {
 	}
 	h.command, h.webhook, h.sinks = command, webhook, nil
 	if len(command) > 0 {
-		h.sinks = append(h.sinks, newSink(h, "on_change", command[0], program(command)))
+		h.sinks = append(h.sinks, newSink(h, "on_change", command[0], program(command), func() {}))
 	}
 	if webhook != "" {
-		h.sinks = append(h.sinks, newSink(h, "webhook", webhook, post(webhook)))
+		deliver, closeIdle := post(webhook)
+		h.sinks = append(h.sinks, newSink(h, "webhook", webhook, deliver, closeIdle))
 	}
 }
 
@@ -137,6 +138,7 @@ type sink struct {
 	what     string
 	target   string
 	deliver  func(ctx context.Context, text []byte) error
+	end      func() // gives back what deliver keeps
 	queues   [workers]chan []byte
 	wg       sync.WaitGroup
 	noteTime atomic.Int64 // of the last log line, Unix nanoseconds
@@ -145,8 +147,8 @@ type sink struct {
 // noteEvery bounds the log lines of a receiver that fails.
 const noteEvery = time.Minute
 
-func newSink(h *Hook, what, target string, deliver func(context.Context, []byte) error) *sink {
-	s := &sink{h: h, what: what, target: target, deliver: deliver}
+func newSink(h *Hook, what, target string, deliver func(context.Context, []byte) error, end func()) *sink {
+	s := &sink{h: h, what: what, target: target, deliver: deliver, end: end}
 	for i := range s.queues {
 		s.queues[i] = make(chan []byte, queueLen)
 		s.wg.Go(func() { s.work(s.queues[i]) })
@@ -185,4 +187,5 @@ func (s *sink) stop() {
 		close(q)
 	}
 	s.wg.Wait()
+	s.end()
 }
