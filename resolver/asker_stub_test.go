@@ -11,5 +11,5 @@ type testReplier struct {
 }
 
 func (t *testReplier) writeReply(_ asker, _ source, msg []byte) { t.fn(msg) }
-func (t *testReplier) transport() wire.Transport                 { return wire.Transport{TCP: t.tcp} }
-func (t *testReplier) later(int32)                               {}
+func (t *testReplier) transport() wire.Transport                { return wire.Transport{TCP: t.tcp} }
+func (t *testReplier) later(int32)                              {}

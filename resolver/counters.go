@@ -140,8 +140,8 @@ func durationBucket(d time.Duration) int {
 // They stay in Stats when the listener is gone, as counters must not go back.
 func (r *Resolver) newCounts(proto int) *counts {
 	c := new(counts)
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.countersMu.Lock()
+	defer r.countersMu.Unlock()
 	r.counters[proto] = append(r.counters[proto], c)
 	return c
 }
@@ -185,13 +185,13 @@ type Duration struct {
 // Stats sums up the counters. Any goroutine may call it.
 func (r *Resolver) Stats() Stats {
 	var sum [2]tally
-	r.mu.Lock()
+	r.countersMu.Lock()
 	for proto, list := range r.counters {
 		for _, c := range list {
 			sum[proto].add(c)
 		}
 	}
-	r.mu.Unlock()
+	r.countersMu.Unlock()
 	s := Stats{Answers: r.answers.Sum(), Loops: r.fwd.loops.Load(), Held: r.held.len()}
 	s.Panics = r.fwd.panics.Load()
 	s.Conns, s.Accepted, s.Evicted = r.tcp.stats()

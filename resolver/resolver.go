@@ -103,10 +103,12 @@ type Resolver struct {
 	logQuery atomic.Bool
 	stopping atomic.Bool
 
-	mu        sync.Mutex   // guards the rest
-	endpoints []*endpoint  // in the configuration's order
-	retired   []*endpoint  // given up, open for the last replies
-	counters  [2][]*counts // UDP, TCP
+	countersMu sync.Mutex   // guards counters; taken after mu
+	counters   [2][]*counts // UDP, TCP
+
+	mu        sync.Mutex  // guards the rest
+	endpoints []*endpoint // in the configuration's order
+	retired   []*endpoint // given up, open for the last replies
 	started   bool
 	stopped   bool
 }

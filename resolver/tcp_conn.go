@@ -254,15 +254,26 @@ func (c *tcpConn) runWriter() {
 			return
 		}
 		c.mu.Unlock()
-		_ = c.conn.SetWriteDeadline(time.Now().Add(c.s.limits.write))
-		if _, err := c.conn.Write(b); err != nil {
-			c.close()
-			continue
+		for len(b) > 0 && c.writePart(b[:min(len(b), writeSize)]) {
+			b = b[min(len(b), writeSize):]
 		}
-		c.stir()
-		c.unsent.Add(int32(-len(b)))
-		c.signal()
 	}
+}
+
+// writeSize is how many bytes a client must take within one write timeout.
+const writeSize = 16 << 10
+
+// writePart writes a part of what the client has not taken, or closes c.
+func (c *tcpConn) writePart(b []byte) bool {
+	_ = c.conn.SetWriteDeadline(time.Now().Add(c.s.limits.write))
+	if _, err := c.conn.Write(b); err != nil {
+		c.close()
+		return false
+	}
+	c.stir()
+	c.unsent.Add(int32(-len(b)))
+	c.signal()
+	return true
 }
 
 // later counts queries whose reply comes later.
