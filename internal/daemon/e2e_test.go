@@ -358,6 +358,7 @@ candidates = ["192.0.2.1"]
 check = "static:"
 `, filepath.Join(file, "hard.db")))
 	h.answers("static.example", dns.TypeA, "192.0.2.1")
+	h.badStore = true
 	eventually(t, "the log names the database", func() bool { return strings.Contains(h.logs.String(), "not-a-directory") })
 }
 
