@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"hard/internal/rank"
 )
 
 // raw opens a database without any of our care, as somebody else would.
@@ -365,87 +363,5 @@ func TestDatabaseDeletedOrReplaced(t *testing.T) {
 	}
 	if n := count(t, path, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'"); n != 0 {
 		t.Error("the replaced file is damaged")
-	}
-}
-
-// TestLongReader: the -wal stays bounded while a reader sits in a transaction, probes wait,
-// events go on, and all is well when the reader ends.
-func TestLongReader(t *testing.T) {
-	t.Parallel()
-	path := dbPath(t)
-	s, _ := start(t, Options{Path: path, MaxSize: leastSize, QueueRows: 20000})
-	s.Record(probeAt(east, time.Now()))
-	s.sync(t)
-	db := raw(t, path)
-	must(t, db, "BEGIN", "CREATE TEMP TABLE x AS SELECT count(*) FROM probes")
-	n := 0
-	feed := func() {
-		for range 2000 {
-			n++
-			s.Record(probeAt(east, time.UnixMilli(int64(1e12+n))))
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	until(t, "held", func() bool { feed(); return s.Stats().State == StateHeld })
-	before := s.Stats().Written
-	s.Event(Event{At: time.Now(), Kind: "guard"})
-	until(t, "the event is written", func() bool { return s.Stats().Written > before })
-	var wal int64
-	_ = s.do(context.Background(), func(w *writer) error { wal = w.walSize(); return nil })
-	if wal > 4*leastSize {
-		t.Errorf("the -wal has %d bytes", wal)
-	}
-	must(t, db, "ROLLBACK")
-	until(t, "ok", s.in(StateOK))
-	until(t, "all is written", func() bool { return s.Stats().Queued == 0 })
-}
-
-func TestHopelessRowsAreDropped(t *testing.T) {
-	t.Parallel()
-	path := dbPath(t)
-	s, _ := start(t, Options{Path: path})
-	s.add(badRow{})
-	s.Event(Event{At: time.Now(), Kind: "start"})
-	until(t, "dropped", func() bool { return s.Stats().Dropped["bad"] == 1 })
-	s.Event(Event{At: time.Now(), Kind: "start"})
-	until(t, "ok again", func() bool { return s.Stats().Written == 1 })
-}
-
-type badRow struct{}
-
-func (badRow) kind() string          { return "bad" }
-func (badRow) write(w *writer) error { return w.exec("INSERT INTO event (id) VALUES (1)") }
-
-func TestQueueKeepsWhatMatters(t *testing.T) {
-	q := queue{limit: 10}
-	for i := range 8 {
-		q.addSample(rank.Sample{Try: i})
-	}
-	for i := range 6 {
-		q.addRow(&Event{Kind: fmt.Sprint(i)})
-	}
-	b := q.take(true, nil)
-	if len(b.samples) != 4 || b.samples[0].Try != 4 || len(b.rows) != 6 {
-		t.Fatalf("%+v", b)
-	}
-	q.addSample(rank.Sample{Try: 9})
-	q.put(latestKey{name: "a"}, &memoryRow{name: "new"})
-	b.latest = map[latestKey]row{{name: "a"}: &memoryRow{name: "old"}, {name: "b"}: &memoryRow{name: "b"}}
-	q.giveBack(b)
-	b = q.take(true, nil)
-	if len(b.samples) != 4 || b.samples[0].Try != 5 || b.samples[3].Try != 9 {
-		t.Errorf("samples %+v", b.samples)
-	}
-	if got := b.latest[latestKey{name: "a"}].(*memoryRow).name; got != "new" || len(b.latest) != 2 {
-		t.Errorf("latest %q of %d", got, len(b.latest))
-	}
-	for i := range 12 {
-		q.addRow(&Event{Kind: fmt.Sprint(i)})
-	}
-	if b = q.take(true, nil); len(b.rows) != 10 || b.rows[0].(*Event).Kind != "2" {
-		t.Errorf("rows %+v", b.rows)
-	}
-	if _, dropped := q.counts(); dropped["probe"] != 5 || dropped["event"] != 2 {
-		t.Errorf("dropped %v", dropped)
 	}
 }

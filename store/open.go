@@ -61,7 +61,7 @@ func (w *writer) tryOpen() error {
 	if err := w.acquire(); err != nil {
 		return err
 	}
-	if err := inspect(path); err != nil {
+	if err := w.inspect(path); err != nil {
 		return err
 	}
 	if err := w.create(path); err != nil {
@@ -80,7 +80,7 @@ func (w *writer) tryOpen() error {
 	if w.conn, err = db.Conn(context.Background()); err != nil {
 		return err
 	}
-	if err := w.migrate(); err != nil {
+	if err := w.migrate(migrations()); err != nil {
 		return err
 	}
 	if err := w.tune(); err != nil {
@@ -111,8 +111,13 @@ func makeDir(dir string) error {
 	return os.Chmod(dir, dirMode)
 }
 
-// inspect looks at the first bytes of the file, if there is one.
-func inspect(path string) error {
+// inspect looks at the first bytes of the file, if there is one. It does so only at the first
+// sight of a file: closing any descriptor of it gives up the POSIX locks that this process has on
+// it, and a reader of ours may have some while the writer opens the same file again.
+func (w *writer) inspect(path string) error {
+	if fi, err := os.Stat(path); err == nil && w.file != nil && os.SameFile(fi, w.file) {
+		return nil
+	}
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

@@ -36,9 +36,8 @@ func OpenReader(path string) (*Reader, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
 	}
-	if err := inspect(path); err != nil {
-		return nil, err
-	}
+	// The file must not be opened but by SQLite: the daemon reads its own database too, and closing
+	// any descriptor of a file gives up all POSIX locks that the process has on it.
 	db, err := sql.Open("sqlite", dataSource(path, "ro", readerWait, "query_only(ON)", "temp_store(MEMORY)",
 		"cell_size_check(ON)"))
 	if err != nil {

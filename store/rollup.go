@@ -33,10 +33,8 @@ func (w *writer) rollUp(wall time.Time) error {
 			return err
 		}
 		minute = minute / minuteMs * minuteMs
-		if minute > from || from == 0 {
-			if err := w.endHours(from, minute); err != nil {
-				return err
-			}
+		if err := w.endHours(from-minuteMs, minute); err != nil {
+			return err
 		}
 		if minute >= to {
 			return w.set("rolled_to_ms", to)

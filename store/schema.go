@@ -35,8 +35,7 @@ func migrations() []string {
 
 // migrate brings the database to our version, each step in a transaction of its own, and leaves
 // alone what is newer or not ours.
-func (w *writer) migrate() error {
-	steps := migrations()
+func (w *writer) migrate(steps []string) error {
 	version, err := w.identify(len(steps))
 	if err != nil {
 		return err
