@@ -151,7 +151,7 @@ const (
 type Check struct {
 	Kind        CheckKind
 	URL         string // as written
-	Host        string // Host header (with a port where the URL has one) and default TLS name
+	Host        string // http(s): Host header, with a port where the URL has one; tls: the name; tcp: as written; else ""
 	Port        uint16 // the port dialled
 	Path        string // HTTP request target
 	Method      string
@@ -161,7 +161,7 @@ type Check struct {
 	Send        string
 	Expect      string
 	Insecure    bool // verify = false
-	ServerName  string
+	ServerName  string // https and tls: always filled, with the host where the file has none
 	CAFile      string
 	Source      netip.Addr
 	Retries     int

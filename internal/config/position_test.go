@@ -92,13 +92,15 @@ func TestKeyPositions(t *testing.T) {
 // TestSyntaxPosition holds positions of syntax errors, which the library gets wrong at the start of a line.
 func TestSyntaxPosition(t *testing.T) {
 	for text, want := range map[string]string{
-		"a = 1\n\n= 2\n":               "3:1",
-		"a = 1\nb = \"\xff\"\n":        "2:5",
-		"a = 1\r\n\tb == 2\r\n":        "2:5",
-		"[a]\nb = 1\n  [a]\n":          "3:3",
-		"a = {b = 1, b = 2}\n":         "1:13",
-		"a = \"\"\"\nx\n\"\"\"\na=1\n": "4:1",
-		"\ufeff= 1":                    "1:1",
+		"a = 1\n\n= 2\n":                         "3:1",
+		"a = 1\nb = \"\xff\"\n":                  "2:5",
+		"a = 1\r\n\tb == 2\r\n":                  "2:5",
+		"[a]\nb = 1\n  [a]\n":                    "3:3",
+		"a = {b = 1, b = 2}\n":                   "1:13",
+		"a = \"\"\"\nx\n\"\"\"\na=1\n":           "4:1",
+		"a = " + strings.Repeat("{ a = ", 10000): "1:389",
+		"a = [ # [\n" + strings.Repeat("[", 64) + strings.Repeat("]", 64): "2:64",
+		"\ufeff= 1": "1:1",
 	} {
 		_, r := Parse("x", []byte(text))
 		if len(r.Problems) != 1 {
