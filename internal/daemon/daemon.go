@@ -44,6 +44,7 @@ type Daemon struct {
 	store    *store.Store
 	prober   *prober.Prober
 	engine   *engine.Engine
+	sight    sight // admin.go
 
 	reloading sync.Mutex     // one reload at a time
 	config    *config.Config // the one in force; guarded by reloading
@@ -71,10 +72,11 @@ func Start(c *config.Config, o Options) (*Daemon, error) {
 		Log: o.Log, Version: o.Version,
 	})
 	saved, servers := d.load()
+	d.openSight(c)
 
 	d.prober = prober.New(prober.Options{Sink: sink{d}, Lookup: r, Log: o.Log, Version: o.Version})
 	d.engine, err = engine.New(engine.Options{
-		Config: c, Saved: saved, Publisher: r, Prober: checks{d.prober}, Recorder: history{d.store},
+		Config: c, Saved: saved, Publisher: r, Prober: checks{d.prober}, Recorder: witness{history{d.store}, d.sight.meter, d.sight.hook},
 		LastReply: r.LastReply, Log: o.Log,
 	})
 	if err == nil {
@@ -85,6 +87,7 @@ func Start(c *config.Config, o Options) (*Daemon, error) {
 	}
 	r.Start()
 	d.prober.Start()
+	d.showSight(c)
 	d.engine.Start()
 	d.store.Event(store.Event{At: time.Now(), Kind: "start", New: o.Version})
 	o.Log.Info("serving", "listen", addrsText(r.Addrs()), "names", len(c.Names), "config", c.File,
@@ -106,7 +109,7 @@ func (d *Daemon) load() (engine.Saved, []netip.AddrPort) {
 	defer cancel()
 	s, err := d.store.Load(ctx)
 	if err != nil {
-		d.log.Warn("no stored state, a cold start", "error", err)
+		d.log.Info("no stored state, a cold start", "error", err)
 		return engine.Saved{}, nil
 	}
 	if d.o.Cold {
@@ -115,12 +118,16 @@ func (d *Daemon) load() (engine.Saved, []netip.AddrPort) {
 	return savedState(s), s.Resolvers
 }
 
-// Stop is Start backwards: listeners and forwards first, then probes, the engine with what still
-// waits for it, and the history last, flushed. ctx bounds it.
+// Stop is Start backwards: who looks on and interferes first, then listeners and forwards,
+// probes, the engine with what still waits for it, the hooks, and the history last, flushed. ctx
+// bounds it.
 func (d *Daemon) Stop(ctx context.Context) error {
+	d.sight.stopping.Store(true)
+	d.sight.admin.Stop(ctx)
 	err := d.resolver.Stop(ctx)
 	d.prober.Stop(ctx)
 	d.engine.Stop()
+	d.sight.hook.Stop(ctx)
 	d.store.Event(store.Event{At: time.Now(), Kind: "stop", Old: d.o.Version})
 	return errors.Join(err, d.store.Close(ctx))
 }
@@ -128,23 +135,30 @@ func (d *Daemon) Stop(ctx context.Context) error {
 // Reload reads the configuration again and swaps it in. Everything that can fail is tried
 // first: an error leaves everything as it was.
 func (d *Daemon) Reload() error {
+	_, err := d.reloadBy("")
+	return err
+}
+
+func (d *Daemon) reload(who string) (config.Report, error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	c, report := d.o.Load()
 	LogReport(d.log, report)
 	if c == nil {
 		d.log.Error("reload refused, the configuration in force stays", "file", report.File)
-		return report.Err()
+		return report, report.Err()
 	}
 	if err := d.swap(c); err != nil {
 		d.log.Error("reload failed, the configuration in force stays", "file", c.File, "error", err)
-		return err
+		return report, err
 	}
 	d.config = c
-	d.store.Event(store.Event{At: time.Now(), Kind: "config", New: c.File, Reason: "reload"})
-	d.log.Info("reloaded", "file", c.File, "names", len(c.Names))
+	d.store.Event(store.Event{At: time.Now(), Kind: "config", New: c.File, Reason: "reload", Who: who})
+	d.sight.took(c)
+	d.showSight(c)
+	d.log.Info("reloaded", "file", c.File, "names", len(c.Names), "who", who)
 	d.warnBeside()
-	return nil
+	return report, nil
 }
 
 // swap commits a valid configuration.

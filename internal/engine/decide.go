@@ -54,9 +54,9 @@ func (e *Engine) decide(n *name, now time.Time, urgent bool) {
 	e.schedule(n, now)
 	e.noteSelected(n, was.Endpoints, now)
 	e.noteAllDown(n, was.AllDown, now)
-	if spec := e.specOf(n); !n.spec.equal(&spec) {
+	if spec := e.specOf(n); n.stale || !n.spec.equal(&spec) {
 		e.noteAnswers(n, &was, &spec, now)
-		n.spec = spec
+		n.spec, n.stale = spec, false
 		e.changes = append(e.changes, answer.Change{Slot: n.slot, Entry: answer.Build(e.full(n, &spec))})
 		e.urgent = e.urgent || urgent || was.Answers[rank.V4].Kind == rank.Wait || was.Answers[rank.V6].Kind == rank.Wait
 	}

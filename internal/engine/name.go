@@ -19,6 +19,7 @@ type name struct {
 	memory   rank.Memory
 	decision rank.Decision
 	spec     specKey // what the published entry was built from
+	stale    bool    // the entry must be built anew, even if spec stays: other TTL, other slot, ...
 
 	idle  idleState
 	due   time.Time // when time alone may change something; zero = never
@@ -80,7 +81,7 @@ func (e *Engine) apply(c *config.Config, now time.Time) error {
 		} else {
 			n.memory = e.o.Saved.Memories[cfg.Name]
 		}
-		n.cfg, n.slot, n.spec = cfg, slot, specKey{}
+		n.cfg, n.slot, n.stale = cfg, slot, true
 		e.names[slot], e.byName[cfg.Name] = n, n
 		e.expand(n, now)
 		n.idle.reset(cfg.IdleAfter, now)

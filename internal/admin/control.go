@@ -1,0 +1,378 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"hard/internal/config"
+	"hard/internal/engine"
+	"hard/internal/rank"
+)
+
+const (
+	maxBody   = 64 << 10        // octets of a request's body
+	askTime   = 5 * time.Second // for the engine and the disk to answer one request
+	maxProbes = 16              // that operators run at one time
+	maxWhy    = 500             // characters of a reason
+)
+
+// newControl makes the server on the unix socket.
+func newControl(s *Server, path string) *keeper {
+	return newKeeper("control socket", path, s.log, s.controlHandler(), func() (net.Listener, error) { return listenUnix(path) })
+}
+
+// controlHandler is the control API. Who may connect may do everything here: the socket's mode is
+// the permission.
+func (s *Server) controlHandler() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, f := range map[string]func(*http.Request) (any, error){
+		"GET /v1/status":         s.getStatus,
+		"GET /v1/names/{name}":   s.getName,
+		"GET /v1/explain/{name}": s.getExplain,
+		"GET /v1/stats":          s.getStats,
+		"POST /v1/set":           s.postSet,
+		"POST /v1/weight":        s.postWeight,
+		"POST /v1/probe":         s.postProbe,
+		"POST /v1/reload":        s.postReload,
+		"POST /v1/log":           s.postLog,
+	} {
+		mux.Handle(pattern, reply(f))
+	}
+	mux.Handle("GET /metrics", s.metrics)
+	mux.Handle("/", reply(func(r *http.Request) (any, error) {
+		return nil, &statusError{404, Error{
+			Message: r.Method + " " + r.URL.Path + " does not exist",
+			Hint:    "GET /v1/status, /v1/names/{name}, /v1/explain/{name}, /v1/stats, /metrics; POST /v1/set, /v1/weight, /v1/probe, /v1/reload, /v1/log",
+		}}
+	}))
+	return mux
+}
+
+// statusError is an error with the HTTP status it is told with.
+type statusError struct {
+	status int
+	body   Error
+}
+
+// Error is the error interface's.
+func (e *statusError) Error() string { return e.body.Message }
+
+// reply makes a handler of a function that returns what to say, or an error.
+func reply(f func(*http.Request) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		v, err := f(r)
+		status := http.StatusOK
+		if err != nil {
+			var e Error
+			status, e = tell(err)
+			v = e
+		}
+		if x, ok := v.(withStatus); ok {
+			status, v = x.status, x.v
+		}
+		writeJSON(w, status, v)
+	})
+}
+
+// withStatus is a reply that is not an error and yet not 200.
+type withStatus struct {
+	status int
+	v      any
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode(v) // the client left
+}
+
+// tell finds the status and the words for an error.
+func tell(err error) (int, Error) {
+	var se *statusError
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &se):
+		return se.status, se.body
+	case errors.Is(err, engine.ErrNotFound):
+		return http.StatusNotFound, Error{Message: err.Error()}
+	case errors.Is(err, engine.ErrLastHealthy):
+		return http.StatusConflict, Error{
+			Message: err.Error(),
+			Hint:    `it would be all down then; if that is meant: -force, or "force": true`,
+		}
+	case errors.As(err, &large):
+		return http.StatusRequestEntityTooLarge, Error{Message: fmt.Sprintf("the request is longer than %d octets", large.Limit)}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return http.StatusServiceUnavailable, Error{Message: "no answer in time, or stopping", Hint: "try again"}
+	}
+	return http.StatusInternalServerError, Error{Message: err.Error()}
+}
+
+func badRequest(format string, args ...any) error {
+	return &statusError{http.StatusBadRequest, Error{Message: fmt.Sprintf(format, args...), Hint: "docs/api.md has an example of each request"}}
+}
+
+// decode reads a body strictly: one JSON object, known fields only.
+func decode(r *http.Request, into any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		var large *http.MaxBytesError
+		if errors.As(err, &large) {
+			return err
+		}
+		if errors.Is(err, io.EOF) {
+			return badRequest("the body is empty, JSON was expected")
+		}
+		return badRequest("%s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return badRequest("something follows the JSON object")
+	}
+	return nil
+}
+
+// bounded is the request's context with the time that one answer may take.
+func bounded(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.Context(), askTime)
+}
+
+func (s *Server) getStatus(r *http.Request) (any, error) {
+	ctx, cancel := bounded(r)
+	defer cancel()
+	return orError(s.Status(ctx, ""))
+}
+
+func (s *Server) getName(r *http.Request) (any, error) {
+	ctx, cancel := bounded(r)
+	defer cancel()
+	return orError(s.Status(ctx, r.PathValue("name")))
+}
+
+func (s *Server) getStats(*http.Request) (any, error) { return s.Stats(), nil }
+
+func (s *Server) getExplain(r *http.Request) (any, error) {
+	ctx, cancel := bounded(r)
+	defer cancel()
+	q := r.URL.Query()
+	if q.Has("at") {
+		return nil, &statusError{http.StatusNotImplemented, Error{
+			Message: "explaining the past is not there yet",
+			Hint:    "without at, the present is explained; the views events and answers of the database tell the past",
+		}}
+	}
+	var types []rank.Family
+	if t := q.Get("type"); t != "" {
+		f, err := rank.ParseFamily(strings.ToUpper(t))
+		if err != nil {
+			return nil, badRequest("type is A or AAAA, not %q", t)
+		}
+		types = []rank.Family{f}
+	}
+	return orError(s.Explain(ctx, r.PathValue("name"), types...))
+}
+
+// orError keeps a value that comes with an error from being shown.
+func orError[T any](v T, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+func (s *Server) postSet(r *http.Request) (any, error) {
+	var q struct {
+		SetRequest
+		State *rank.Override `json:"state"` // as a pointer, to see that it is there
+	}
+	if err := decode(r, &q); err != nil {
+		return nil, err
+	}
+	if q.State == nil {
+		return nil, badRequest("state is missing: up, down, drain or auto")
+	}
+	return s.force(r, q.Name, q.Candidate, q.SetRequest.Force, engine.Override{
+		What: engine.ForceState, State: *q.State, Weight: -1, Until: until(q.For), Why: q.Why,
+	})
+}
+
+func (s *Server) postWeight(r *http.Request) (any, error) {
+	var q struct {
+		WeightRequest
+		Weight *Weight `json:"weight"`
+	}
+	if err := decode(r, &q); err != nil {
+		return nil, err
+	}
+	switch {
+	case q.Weight == nil:
+		return nil, badRequest("weight is missing: a number, a percentage, or auto")
+	case q.Candidate == "":
+		return nil, badRequest("candidate is missing: a weight is one candidate's")
+	}
+	return s.force(r, q.Name, q.Candidate, q.WeightRequest.Force, engine.Override{
+		What: engine.ForceWeight, Weight: q.Weight.N, Percent: q.Weight.Percent, Until: until(q.For), Why: q.Why,
+	})
+}
+
+func until(d Duration) time.Time {
+	if d == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(time.Duration(d))
+}
+
+// force is what set and weight share.
+func (s *Server) force(r *http.Request, name, label string, force bool, o engine.Override) (any, error) {
+	n, err := s.find(name)
+	if err != nil {
+		return nil, err
+	}
+	if label != "" {
+		if _, err := candidate(n, label); err != nil {
+			return nil, err
+		}
+	}
+	if len(o.Why) > maxWhy {
+		return nil, badRequest("why is longer than %d characters", maxWhy)
+	}
+	ctx, cancel := bounded(r)
+	defer cancel()
+	o.Host = engine.HostKey{Name: n.Name, Candidate: label}
+	o.Who, o.Why = r.RemoteAddr, oneLine(o.Why)
+	forced, stored, err := s.o.Backend.Force(ctx, o, force)
+	if err != nil {
+		return nil, err
+	}
+	out := Forced{Overrides: overridesView(forced)}
+	if stored != nil {
+		out.Warning = "in force, but not stored, so that a restart forgets it: " + stored.Error()
+	}
+	return out, nil
+}
+
+// oneLine keeps control characters out of logs, tables and terminals.
+func oneLine(s string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return ' '
+		}
+		return r
+	}, s))
+}
+
+func (s *Server) postProbe(r *http.Request) (any, error) {
+	var q ProbeRequest
+	if err := decode(r, &q); err != nil {
+		return nil, err
+	}
+	n, err := s.find(q.Name)
+	if err != nil {
+		return nil, err
+	}
+	if q.Candidate != "" {
+		if _, err := candidate(n, q.Candidate); err != nil {
+			return nil, err
+		}
+	}
+	ctx, cancel := bounded(r)
+	defer cancel()
+	snap, err := s.o.Backend.Snapshot(ctx, n.Name)
+	if err != nil {
+		return nil, err
+	}
+	out := Probed{Name: n.Name, Probes: []Probe{}}
+	if len(snap.Names) == 1 {
+		out.Probes = s.probe(r.Context(), endpoints(&snap.Names[0], q.Candidate), q.Trace)
+	}
+	if len(out.Probes) == 0 {
+		return nil, &statusError{http.StatusConflict, Error{
+			Message: n.Name + ": no address of it is known yet", Hint: "are the upstreams up? hard status shows them",
+		}}
+	}
+	return out, nil
+}
+
+// probe runs the probes of some endpoints side by side, with those of other requests no more
+// than maxProbes.
+func (s *Server) probe(ctx context.Context, keys []rank.Key, trace bool) []Probe {
+	out := make([]Probe, len(keys))
+	ran := make([]bool, len(keys))
+	var wg sync.WaitGroup
+	for i, k := range keys {
+		select {
+		case s.probes <- struct{}{}:
+		case <-ctx.Done():
+			continue
+		}
+		wg.Go(func() {
+			defer func() { <-s.probes }()
+			sample, lines, ok := s.o.Backend.Probe(ctx, k, trace)
+			if ok {
+				out[i], ran[i] = probeView(&sample), true
+			}
+			for _, l := range lines {
+				out[i].Trace = append(out[i].Trace, TraceLine{AtMS: millis(l.At), Dir: l.Dir, Text: l.Text})
+			}
+		})
+	}
+	wg.Wait()
+	kept := out[:0]
+	for i := range out {
+		if ran[i] {
+			kept = append(kept, out[i])
+		}
+	}
+	return kept
+}
+
+func probeView(p *rank.Sample) Probe {
+	return Probe{
+		Candidate: p.Key.Candidate, Address: p.Key.Addr, At: p.At, Outcome: p.Outcome, Status: p.Status,
+		ConnectMS: millis(p.Phases.Connect), TLSMS: millis(p.Phases.TLS), FirstByteMS: millis(p.Phases.FirstByte),
+		TotalMS: millis(p.Phases.Total), Detail: p.Detail,
+	}
+}
+
+func (s *Server) postReload(r *http.Request) (any, error) {
+	report, err := s.o.Backend.Reload(r.RemoteAddr)
+	out := Reloaded{Reloaded: err == nil, File: report.File, Problems: make([]Problem, len(report.Problems))}
+	for i, p := range report.Problems {
+		out.Problems[i] = Problem{p.Line, p.Col, p.Severity.String(), p.Path, p.Message, p.Suggestion, report.Text(p)}
+	}
+	if err == nil {
+		return out, nil
+	}
+	if report.Count(config.Error) == 0 {
+		out.Error = err.Error()
+	}
+	return withStatus{http.StatusUnprocessableEntity, out}, nil
+}
+
+func (s *Server) postLog(r *http.Request) (any, error) {
+	var q LogRequest
+	if err := decode(r, &q); err != nil {
+		return nil, err
+	}
+	l, err := config.ParseLevel(q.Level)
+	if err != nil {
+		return nil, badRequest("%v", err)
+	}
+	was := s.o.Backend.Info().Level
+	s.o.Backend.SetLevel(l, r.RemoteAddr)
+	return LogReply{Level: levelText(l), Was: levelText(was)}, nil
+}

@@ -1,0 +1,166 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"golang.org/x/net/idna"
+
+	"hard/internal/config"
+	"hard/internal/engine"
+	"hard/internal/rank"
+)
+
+// Source is what the pages show: the same as the API, read only.
+type Source interface {
+	// Status is everything; with the name of a configured name, of that one alone.
+	Status(ctx context.Context, name string) (Status, error)
+	// Explain is the decision behind one name. types are A and AAAA; none means both.
+	Explain(ctx context.Context, name string, types ...rank.Family) (Explain, error)
+	// Stats are the counters.
+	Stats() Stats
+}
+
+// Status is Source's.
+func (s *Server) Status(ctx context.Context, name string) (Status, error) {
+	if name != "" {
+		n, err := s.find(name)
+		if err != nil {
+			return Status{}, err
+		}
+		name = n.Name
+	}
+	snap, err := s.o.Backend.Snapshot(ctx, name)
+	if err != nil {
+		return Status{}, err
+	}
+	return s.statusView(&snap), nil
+}
+
+// Stats is Source's.
+func (s *Server) Stats() Stats { return s.statsView() }
+
+// Explain is Source's.
+func (s *Server) Explain(ctx context.Context, name string, types ...rank.Family) (Explain, error) {
+	n, err := s.find(name)
+	if err != nil {
+		return Explain{}, err
+	}
+	snap, err := s.o.Backend.Snapshot(ctx, n.Name)
+	if err != nil {
+		return Explain{}, err
+	}
+	if len(snap.Names) != 1 {
+		return Explain{}, notFound(name, s.o.Backend.Config()) // a reload came in between
+	}
+	v := nameView(&snap.Names[0])
+	if len(types) == 1 {
+		onlyType(&v, types[0].String())
+	}
+	return Explain{
+		At: snap.At, LocalFault: snap.LocalFault, Policy: policyView(n.Policy), Next: snap.Names[0].Decision.Next,
+		Name: v, Overrides: overridesView(snap.Overrides),
+	}, nil
+}
+
+// onlyType leaves out the answers and endpoints of the other type.
+func onlyType(n *Name, typ string) {
+	n.Answers = map[string]Answer{typ: n.Answers[typ]}
+	kept := make([]Endpoint, 0, len(n.Endpoints))
+	for i := range n.Endpoints {
+		if n.Endpoints[i].Type == typ {
+			kept = append(kept, n.Endpoints[i])
+		}
+	}
+	n.Endpoints = kept
+}
+
+// find returns the configured name that answers for what an operator wrote: itself, or the
+// longest wildcard above it, as for a query.
+func (s *Server) find(text string) (*config.Name, error) {
+	c := s.o.Backend.Config()
+	text = canonical(text)
+	byName := make(map[string]*config.Name, len(c.Names))
+	for i := range c.Names {
+		byName[c.Names[i].Name] = &c.Names[i]
+	}
+	if n := byName[text]; n != nil {
+		return n, nil
+	}
+	for rest := text; ; {
+		_, parent, more := strings.Cut(rest, ".")
+		if !more {
+			return nil, notFound(text, c)
+		}
+		if n := byName["*."+parent]; n != nil {
+			return n, nil
+		}
+		rest = parent
+	}
+}
+
+// candidate checks that a name has a candidate of that label.
+func candidate(n *config.Name, label string) (*config.Candidate, error) {
+	labels := make([]string, len(n.Candidates))
+	for i := range n.Candidates {
+		if n.Candidates[i].Label == label {
+			return &n.Candidates[i], nil
+		}
+		labels[i] = n.Candidates[i].Label
+	}
+	return nil, &statusError{404, Error{
+		Message: fmt.Sprintf("%s has no candidate %q", n.Name, label),
+		Hint:    "its candidates: " + strings.Join(labels, " "),
+	}}
+}
+
+func notFound(name string, c *config.Config) error {
+	hint := "no name is configured in " + c.File
+	if len(c.Names) > 0 {
+		names := make([]string, 0, 8)
+		for i := range c.Names {
+			if i == cap(names) {
+				names = append(names, "...")
+				break
+			}
+			names = append(names, c.Names[i].Name)
+		}
+		hint = "configured: " + strings.Join(names, " ")
+	}
+	return &statusError{404, Error{Message: fmt.Sprintf("%q is not configured", name), Hint: hint}}
+}
+
+// canonical is a name as the configuration keeps it: lower case, A-labels, no final dot.
+func canonical(name string) string {
+	name = strings.ToLower(strings.TrimSuffix(strings.TrimSpace(name), "."))
+	for i := 0; i < len(name); i++ {
+		if name[i] >= 0x80 {
+			if a, err := idna.Lookup.ToASCII(name); err == nil {
+				return a
+			}
+			break
+		}
+	}
+	return name
+}
+
+// levelText is the word for a log level.
+func levelText(l slog.Level) string {
+	if l == config.LevelTrace {
+		return "trace"
+	}
+	return strings.ToLower(l.String())
+}
+
+// endpoints are the endpoints of a name, or of one candidate of it.
+func endpoints(n *engine.NameView, label string) []rank.Key {
+	var keys []rank.Key
+	for i := range n.Endpoints {
+		if k := n.Endpoints[i].Key; label == "" || k.Candidate == label {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
