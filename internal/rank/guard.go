@@ -1,6 +1,7 @@
 package rank
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -16,14 +17,18 @@ import (
 // proves only if it began after the miss was known: what began before may have come through just
 // before the cable was pulled.
 //
-// The phases:
+// A down verdict on soft outcomes alone is carried out when a proof came after that endpoint's
+// first miss and another miss began after the proof: no single cut can have caused both. A cut of
+// two seconds, a Wi-Fi handover say, is thus told from a death. That costs a real death nothing,
+// as a proof is sought at the first miss already and comes within fast_interval. Where one miss
+// makes the verdict (fall = 1, the first result ever) the proof after it is all there can be.
+// Any other verdict is held. The phases:
 //
-//	Calm   nothing is held. A down verdict on soft outcomes alone is carried out at once if a proof
-//	       came after that endpoint's first miss. Otherwise it is held: Doubt.
-//	Doubt  the owner looks for a proof at once by probing other endpoints (Seek). A proof carries out
-//	       the verdicts whose first miss it follows (Execute), so a real failure is late by one
-//	       round trip at most. All carried out or recovered: Calm. No proof for as long as a probe
-//	       may take (Configure): Fault.
+//	Calm   nothing is held for want of a proof. A soft miss that no proof follows by itself makes
+//	       the owner look for one: Seek, probes of other endpoints.
+//	Doubt  a verdict is held, there is still no proof. One comes: verdicts on a single miss are
+//	       carried out (Execute), others with their endpoint's next miss: Calm. None comes for as
+//	       long as a probe may take (Configure): Fault.
 //	Fault  declared; every verdict on soft outcomes is held. Whatever ends now and is a proof ends
 //	       it: the held misses are forgotten, everything is probed at once (Forget), Calm. Probes
 //	       that began during the silence and miss are not counted any more.
@@ -37,10 +42,24 @@ type Guard struct {
 	proof    time.Time // youngest begin of what proved that the network works
 	heard    time.Time // youngest end of it
 	cleared  time.Time // end of the last fault
-	held     []heldVerdict
-	seek     bool      // a verdict was held since the last Seek
-	sought   time.Time // last Seek
-	polled   time.Time // last Tick
+
+	missing  map[Key]*missing // endpoints in a soft failure streak, not down yet
+	unproven []*missing       // those without a proof after their first miss, oldest first
+	holding  int              // how many of missing are held
+	waiting  int              // how many of unproven are held
+	execute  []Key            // single misses that a proof has just confirmed
+	seek     time.Time        // when a proof is to be sought; zero: no need
+	sought   time.Time        // last Seek
+	polled   time.Time        // last Tick
+}
+
+// missing is one endpoint whose misses may be our own network's fault.
+type missing struct {
+	key       Key
+	firstMiss time.Time
+	proof     time.Time // begin of the first proof after it that we know of; zero: none
+	held      bool
+	single    bool // held on one miss alone
 }
 
 // GuardPhase is where the guard stands.
@@ -52,12 +71,6 @@ const (
 	Doubt
 	Fault
 )
-
-// heldVerdict is one down verdict that waits for a proof.
-type heldVerdict struct {
-	key       Key
-	firstMiss time.Time
-}
 
 // GuardActions is what the owner must do after a Tick, in this order. The zero value is nothing.
 type GuardActions struct {
@@ -78,9 +91,10 @@ const (
 	// sought may end, but at least 1 s (a SYN is sent again after 1 s) and at most 3 s (a check that
 	// may take long needs a long time for its verdict, not for a sign of life).
 	minDoubt, maxDoubt = time.Second, 3 * time.Second
-	// seekEvery bounds how often a proof is sought while new verdicts come to be held.
-	seekEvery = 200 * time.Millisecond
-	// Replies of upstreams are asked for, not announced: so often in Doubt and in Fault.
+	// A proof is sought when none has come by itself so long after a miss (busy configurations see
+	// one every few milliseconds), and not more often than that while new misses come.
+	seekAfter, seekEvery = 20 * time.Millisecond, 200 * time.Millisecond
+	// Replies of upstreams are asked for, not announced: so often without a proof and in Fault.
 	pollDoubt, pollFault = 50 * time.Millisecond, 250 * time.Millisecond
 	// replySlack is how long a reply may have waited in a socket's buffer while a miss overtook it.
 	replySlack = 20 * time.Millisecond
@@ -98,17 +112,18 @@ func (g *Guard) Configure(guarded []Key, timeout time.Duration) {
 	}
 	g.enabled = len(addrs) >= guardMinAddresses
 	g.doubtFor = min(max(timeout, minDoubt), maxDoubt)
-	if len(g.held) == 0 {
+	if len(g.missing) == 0 {
 		return
 	}
 	still := make(map[Key]struct{}, len(guarded))
 	for i := range guarded {
 		still[guarded[i]] = struct{}{}
 	}
-	g.held = slices.DeleteFunc(g.held, func(v heldVerdict) bool {
-		_, ok := still[v.key]
-		return !ok
-	})
+	for key := range g.missing {
+		if _, ok := still[key]; !ok {
+			g.release(key)
+		}
+	}
 }
 
 // Enabled tells whether there are enough guarded addresses.
@@ -118,7 +133,7 @@ func (g *Guard) Enabled() bool { return g != nil && g.enabled }
 func (g *Guard) Phase() (GuardPhase, time.Time) { return g.phase, g.since }
 
 // Holding is the number of verdicts held back.
-func (g *Guard) Holding() int { return len(g.held) }
+func (g *Guard) Holding() int { return g.holding }
 
 // Reply tells the guard when the last reply from an upstream that is not on loopback came. The
 // owner asks for it before Step and before Tick; a time it has seen before changes nothing.
@@ -128,13 +143,33 @@ func (g *Guard) Reply(at time.Time) {
 	}
 }
 
+// proven takes a proof that began and ended then to all misses it follows.
 func (g *Guard) proven(began, ended time.Time) {
-	if began.After(g.proof) {
-		g.proof = began
-	}
 	if ended.After(g.heard) {
 		g.heard = ended
 	}
+	if !began.After(g.proof) {
+		return
+	}
+	g.proof = began
+	if g.phase == Fault {
+		return // the next Tick forgets all misses
+	}
+	g.unproven = slices.DeleteFunc(g.unproven, func(m *missing) bool {
+		if began.Before(m.firstMiss) {
+			return false
+		}
+		m.proof = began
+		if m.held {
+			g.waiting--
+		}
+		if m.single {
+			g.execute = append(g.execute, m.key)
+			g.holding--
+			delete(g.missing, m.key)
+		}
+		return true
+	})
 }
 
 // see takes note of what a sample of a guarded endpoint proves, counted or not.
@@ -149,29 +184,64 @@ func (g *Guard) outdated(s *Sample) bool {
 	return g != nil && s.Outcome.Soft() && s.At.Before(g.cleared)
 }
 
-// holds is asked for every down verdict on soft outcomes; true means held.
-func (g *Guard) holds(key Key, firstMiss time.Time) bool {
-	if g == nil || !g.enabled || (g.phase != Fault && g.follows(firstMiss)) {
+// miss is told of the first soft miss of an endpoint that is not down.
+func (g *Guard) miss(key Key, firstMiss time.Time) {
+	if !g.Enabled() {
+		return
+	}
+	if g.missing == nil {
+		g.missing = make(map[Key]*missing)
+	}
+	m := &missing{key: key, firstMiss: firstMiss}
+	g.missing[key] = m
+	if g.phase != Fault && !g.proof.IsZero() && !g.proof.Before(firstMiss) {
+		m.proof = g.proof
+		return
+	}
+	g.unproven = append(g.unproven, m)
+	if g.seek.IsZero() {
+		g.seek = firstMiss.Add(seekAfter)
+	}
+}
+
+// holds is asked for every down verdict on soft outcomes, which is due by a probe that began
+// then; true means held.
+func (g *Guard) holds(key Key, began time.Time, single bool) bool {
+	if !g.Enabled() || g.missing[key] == nil {
+		return false // off, or so recently on that the streak is older
+	}
+	m := g.missing[key]
+	if g.phase != Fault && !m.proof.IsZero() && (single || !began.Before(m.proof)) {
 		return false
 	}
-	for i := range g.held {
-		if g.held[i].key == key {
-			return true
+	if !m.held {
+		m.held, m.single = true, single
+		g.holding++
+		if m.proof.IsZero() {
+			g.waiting++
 		}
 	}
-	g.held = append(g.held, heldVerdict{key, firstMiss})
-	g.seek = true
+	m.single = single
 	return true
 }
 
-// follows tells whether there is a proof after the miss.
-func (g *Guard) follows(miss time.Time) bool { return !g.proof.IsZero() && !g.proof.Before(miss) }
-
-// release is called when a held endpoint recovered, or missed in a way that is no network's fault.
+// release is called when the streak of an endpoint is over or has led to a verdict.
 func (g *Guard) release(key Key) {
-	if g != nil {
-		g.held = slices.DeleteFunc(g.held, func(v heldVerdict) bool { return v.key == key })
+	if g == nil || g.missing[key] == nil {
+		return
 	}
+	m := g.missing[key]
+	delete(g.missing, key)
+	if m.held {
+		g.holding--
+	}
+	if !m.proof.IsZero() {
+		return
+	}
+	if m.held {
+		g.waiting--
+	}
+	g.unproven = slices.DeleteFunc(g.unproven, func(u *missing) bool { return u == m })
 }
 
 // Tick moves the guard on. Call it after every Step with a guard, before time passes, and at Next.
@@ -181,82 +251,90 @@ func (g *Guard) Tick(now time.Time) (a GuardActions) {
 		g.giveUp(now, &a)
 		return a
 	}
-	switch g.phase {
-	case Calm:
-		if len(g.held) > 0 {
-			g.enter(Doubt, now)
-			g.doubt(now, &a)
-		}
-	case Doubt:
-		g.doubt(now, &a)
-	case Fault:
+	if g.phase == Fault {
 		if g.heard.After(g.since) {
 			a.Cleared, a.Forget = true, true
-			g.held, g.seek, g.cleared = nil, false, now
+			g.forget()
+			g.cleared = now
 			g.enter(Calm, now)
 		}
+		return a
 	}
+	a.Execute, g.execute = g.execute, nil
+	switch {
+	case g.waiting == 0:
+		if g.phase == Doubt {
+			g.enter(Calm, now)
+		}
+	case g.phase == Calm, len(a.Execute) > 0, g.heard.After(g.since):
+		g.enter(Doubt, now) // anew after a proof: what is still held needs a younger one
+	case now.Sub(g.since) >= g.doubtFor:
+		a.Declared = true
+		g.enter(Fault, now)
+		return a
+	}
+	a.Seek = g.seekNow(now)
 	return a
 }
 
-// doubt carries out what is proven, or seeks a proof, or gives the network up.
-func (g *Guard) doubt(now time.Time, a *GuardActions) {
-	g.held = slices.DeleteFunc(g.held, func(v heldVerdict) bool {
-		if !g.follows(v.firstMiss) {
-			return false
-		}
-		a.Execute = append(a.Execute, v.key)
-		return true
-	})
-	switch {
-	case len(g.held) == 0:
-		g.seek = false
-		g.enter(Calm, now)
-		return
-	case len(a.Execute) > 0: // the network works; what is still held needs a younger proof
-		g.since, g.seek = now, true
-	case now.Sub(g.since) >= g.doubtFor:
-		a.Declared = true
-		g.seek = false
-		g.enter(Fault, now)
-		return
+// seekNow tells whether it is time to look for a proof.
+func (g *Guard) seekNow(now time.Time) bool {
+	if len(g.unproven) == 0 {
+		g.seek = time.Time{}
 	}
-	if g.seek && !now.Before(g.sought.Add(seekEvery)) {
-		a.Seek = true
-		g.seek, g.sought = false, now
+	if g.seek.IsZero() || now.Before(g.seek) || now.Before(g.sought.Add(seekEvery)) {
+		return false
 	}
+	g.seek, g.sought = time.Time{}, now
+	return true
 }
 
 // giveUp ends everything when a new configuration has too few guarded addresses.
 func (g *Guard) giveUp(now time.Time, a *GuardActions) {
-	for i := range g.held {
-		a.Execute = append(a.Execute, g.held[i].key)
+	for key, m := range g.missing {
+		if m.held {
+			a.Execute = append(a.Execute, key)
+		}
 	}
+	slices.SortFunc(a.Execute, compareKeys)
 	a.Cleared = g.phase == Fault
-	g.held, g.seek = nil, false
+	g.forget()
 	if g.phase != Calm {
 		g.enter(Calm, now)
 	}
+}
+
+// forget drops all misses.
+func (g *Guard) forget() {
+	g.missing, g.unproven, g.execute = nil, nil, nil
+	g.holding, g.waiting, g.seek = 0, 0, time.Time{}
+}
+
+func compareKeys(a, b Key) int {
+	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Candidate, b.Candidate), a.Addr.Compare(b.Addr))
 }
 
 func (g *Guard) enter(p GuardPhase, now time.Time) { g.phase, g.since = p, now }
 
 // Next is when Tick must be called even if no sample comes; zero: not at all.
 func (g *Guard) Next() time.Time {
-	switch g.phase {
-	case Fault:
+	switch {
+	case g.phase == Fault:
 		return g.polled.Add(pollFault)
-	case Doubt:
-		next := earlier(g.since.Add(g.doubtFor), g.polled.Add(pollDoubt))
-		if g.seek {
-			next = earlier(next, g.sought.Add(seekEvery))
+	case len(g.unproven) == 0 && g.waiting == 0:
+		return time.Time{}
+	}
+	next := g.polled.Add(pollDoubt)
+	if g.phase == Doubt {
+		next = earlier(next, g.since.Add(g.doubtFor))
+	}
+	if at := g.sought.Add(seekEvery); !g.seek.IsZero() {
+		if at.Before(g.seek) {
+			at = g.seek
 		}
-		return next
+		next = earlier(next, at)
 	}
-	if len(g.held) > 0 {
-		return g.polled // Tick is overdue
-	}
-	return time.Time{}
+	return next
 }
 
 // earlier is the earlier of two times; the zero time is no time.

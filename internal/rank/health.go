@@ -97,9 +97,15 @@ func (h *Health) fail(pace *Pace, s *Sample, guard *Guard) Change {
 	h.Oks = 0
 	if h.Misses == 0 {
 		h.FirstMiss, h.Soft = s.End(), true
+		if s.Outcome.Soft() && h.State != Unhealthy {
+			guard.miss(s.Key, h.FirstMiss)
+		}
 	}
 	h.Misses = increment(h.Misses)
-	h.Soft = h.Soft && s.Outcome.Soft()
+	if h.Soft && !s.Outcome.Soft() {
+		h.Soft = false
+		guard.release(s.Key)
+	}
 	none := Change{Old: h.State, New: h.State}
 	switch {
 	case h.State == Unhealthy:
@@ -109,17 +115,15 @@ func (h *Health) fail(pace *Pace, s *Sample, guard *Guard) Change {
 		return none
 	}
 	reason := h.missText(s)
-	if h.Soft && guard.holds(s.Key, h.FirstMiss) {
+	if h.Soft && guard.holds(s.Key, s.At, h.Misses == 1) {
 		if !h.Held {
 			h.Held = true
 			none.Held, none.Reason = true, reason+"; held: nothing shows that our own network works"
 		}
 		return none
 	}
-	if h.Held {
-		h.Held = false
-		guard.release(s.Key)
-	}
+	h.Held = false
+	guard.release(s.Key)
 	return h.become(Unhealthy, s.End(), reason)
 }
 
@@ -147,7 +151,7 @@ func (h *Health) become(to State, at time.Time, reason string) Change {
 
 // endMisses ends the failure streak, if there is one.
 func (h *Health) endMisses(key Key, guard *Guard) {
-	if h.Held {
+	if h.Soft {
 		guard.release(key)
 	}
 	h.Misses, h.Soft, h.Held, h.FirstMiss = 0, false, false, time.Time{}

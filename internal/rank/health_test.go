@@ -166,6 +166,9 @@ func TestLatencyEstimate(t *testing.T) {
 		if got := fmt.Sprint(estimate(time.Second, 100, 3, 4)); got != "[100 3 4]" {
 			t.Error(got)
 		}
+		if got := fmt.Sprint(estimate(time.Second, 3, 100)); got != "[3 3]" {
+			t.Error(got)
+		}
 	})
 	t.Run("a single spike changes nothing", func(t *testing.T) {
 		got := estimate(2*time.Second, append(repeat(10, 10), 5000, 10, 10, 10)...)

@@ -15,10 +15,11 @@ type PaceContext struct {
 //   - Down: the interval doubles with every failure since the verdict, up to backoff_max; no
 //     back-off while the name has nothing eligible.
 //   - Idle: idle_interval, or the back-off when that is longer.
-//   - Otherwise, and for a verdict that the local-fault guard holds (more misses would not decide
-//     it): interval.
+//   - A verdict that the local-fault guard holds: fast_interval once more, for the miss that may
+//     confirm it, then interval, as more misses do not decide it.
+//   - Otherwise: interval.
 func Interval(p *Pace, h *Health, ctx PaceContext) time.Duration {
-	if pending(h) {
+	if pending(p, h) {
 		return min(p.FastInterval, p.Interval)
 	}
 	d := p.Interval
@@ -32,12 +33,12 @@ func Interval(p *Pace, h *Health, ctx PaceContext) time.Duration {
 }
 
 // pending tells whether the next result or two may change the state.
-func pending(h *Health) bool {
+func pending(p *Pace, h *Health) bool {
 	switch h.State {
 	case Unknown:
-		return !h.Held
+		return h.Misses <= 1
 	case Healthy:
-		return h.Misses > 0 && !h.Held
+		return h.Misses > 0 && int(h.Misses) <= max(p.Fall, 1)
 	default:
 		return h.Oks > 0
 	}

@@ -34,7 +34,7 @@ type Reason struct {
 type reasonCode uint8
 
 const (
-	reasonNone reasonCode = iota
+	_ reasonCode = iota // no reason given
 
 	// Verdicts: not eligible.
 	reasonDown
