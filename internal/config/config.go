@@ -160,7 +160,7 @@ type Check struct {
 	Body        string
 	Send        string
 	Expect      string
-	Insecure    bool // verify = false
+	Insecure    bool   // verify = false
 	ServerName  string // https and tls: always filled, with the host where the file has none
 	CAFile      string
 	Source      netip.Addr
