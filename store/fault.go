@@ -55,9 +55,9 @@ func (w *writer) fault(err error, now time.Time) {
 	state := w.stateOf(err)
 	switch {
 	case state == StateBusy: // the next batch tries again
-	case code(err) == sqlite3.SQLITE_FULL, hopeless(err):
+	case hopeless(err) && w.db != nil: // so too; the third failure drops the rows
+	case code(err) == sqlite3.SQLITE_FULL:
 		w.writeAt = now.Add(w.nextBackoff())
-		w.openAt = w.writeAt
 	default:
 		w.close()
 		var damaged *damagedError

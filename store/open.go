@@ -68,7 +68,7 @@ func (w *writer) tryOpen() error {
 		return err
 	}
 	db, err := sql.Open("sqlite", dataSource(path, "rwc", busyWait,
-		"cache_size(-1024)", "temp_store(MEMORY)", "cell_size_check(ON)", "foreign_keys(OFF)"))
+		"cache_size(-256)", "temp_store(MEMORY)", "cell_size_check(ON)", "foreign_keys(OFF)"))
 	if err != nil {
 		return err
 	}

@@ -22,8 +22,9 @@ type resultKey struct {
 }
 
 const (
-	mostDetail  = 200  // bytes of a detail
-	mostResults = 4096 // ids of results kept in memory
+	mostDetail  = 200   // bytes of a detail
+	mostResults = 4096  // ids of results kept in memory
+	mostKeys    = 16384 // ids of endpoints kept in memory
 	hourMs      = int64(time.Hour / time.Millisecond)
 	minuteMs    = int64(time.Minute / time.Millisecond)
 
@@ -120,6 +121,9 @@ func (w *writer) endpoint(k rank.Key) (int64, error) {
 	hour := w.s.o.Now().UnixMilli() / hourMs * hourMs
 	if d := w.ids[k]; d != nil && d.used == hour {
 		return d.id, nil
+	}
+	if len(w.ids) >= mostKeys {
+		clear(w.ids)
 	}
 	family := 4
 	if k.Addr.Is6() {
