@@ -152,9 +152,6 @@ func (g *Guard) proven(began, ended time.Time) {
 		return
 	}
 	g.proof = began
-	if g.phase == Fault {
-		return // the next Tick forgets all misses
-	}
 	g.unproven = slices.DeleteFunc(g.unproven, func(m *missing) bool {
 		if began.Before(m.firstMiss) {
 			return false
@@ -266,7 +263,7 @@ func (g *Guard) Tick(now time.Time) (a GuardActions) {
 		if g.phase == Doubt {
 			g.enter(Calm, now)
 		}
-	case g.phase == Calm, len(a.Execute) > 0, g.heard.After(g.since):
+	case g.phase == Calm, g.heard.After(g.since):
 		g.enter(Doubt, now) // anew after a proof: what is still held needs a younger one
 	case now.Sub(g.since) >= g.doubtFor:
 		a.Declared = true
