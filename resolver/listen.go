@@ -35,10 +35,7 @@ type replier interface {
 	later(n int32) // counts queries whose reply comes by writeReply
 }
 
-// reply sends the reply to a forwarded query.
-func (a asker) reply(msg []byte) { a.to.writeReply(a, sourceForward, msg) }
-
-// replyAs is reply for a reply from another source (metrics).
+// replyAs sends the reply, which comes from s (metrics).
 func (a asker) replyAs(s source, msg []byte) { a.to.writeReply(a, s, msg) }
 
 func (a asker) transport() wire.Transport { return a.to.transport() }

@@ -245,7 +245,7 @@ func TestR46SlowReader(t *testing.T) {
 func TestR46WriteDeadline(t *testing.T) {
 	r := serveTCP(t, func(l *tcpLimits) { l.backlog, l.write = 4<<10, 200*time.Millisecond })
 	c := dial(t, r.Addrs()[0])
-	_ = c.SetReadBuffer(4 << 10)
+	_ = c.SetReadBuffer(64 << 10)
 	msg := frame(pack(t, query(tBig, dns.TypeA)))
 	for {
 		if _, err := c.Write(msg); err != nil {
