@@ -340,4 +340,11 @@ class Table:
                 cells.append(middle([v for v in row.get(key, {}).values() if v is not None], digits))
                 cells += [self.ratio(name, key)] if ratio else []
             lines.append("| " + " | ".join(cells) + " |")
-        return "\n".join(lines + [""] + self.notes + [""] * bool(self.notes))
+        notes = self.notes + self.disturbed()
+        return "\n".join(lines + [""] + notes + [""] * bool(notes))
+
+    def disturbed(self):
+        """A line about the rows that were measured while other programs used the machine."""
+        most = {name: max(row.get("foreign", {0: 0}).values()) for name, row in self.rows.items()}
+        rows = [f"{name} ({cores:.1f})" for name, cores in most.items() if cores > FOREIGN]
+        return ["Other programs used the machine (processors, at most) during: " + ", ".join(rows) + "."] if rows else []
