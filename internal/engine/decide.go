@@ -1,13 +1,12 @@
 package engine
 
 import (
+	"hash/maphash"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
 	"hard/internal/answer"
-	"hard/internal/config"
 	"hard/internal/rank"
 )
 
@@ -17,14 +16,6 @@ const (
 	edeNotReady    = 14
 	edeNoReachable = 22
 )
-
-// ownFamily is the address family of an endpoint.
-func ownFamily(a netip.Addr) rank.Family {
-	if a.Is4() {
-		return rank.V4
-	}
-	return rank.V6
-}
 
 // rebuild decides every name anew and publishes a whole table.
 func (e *Engine) rebuild(now time.Time) {
@@ -45,27 +36,50 @@ func (e *Engine) rebuild(now time.Time) {
 // decide asks the policy what a name answers now, and queues a new table entry where that is
 // something else than before. urgent: something went down, nobody shall be sent there any more.
 func (e *Engine) decide(n *name, now time.Time, urgent bool) {
-	was := n.decision
-	d := rank.Decide(n.cfg.Policy, n.view, &n.memory, now)
-	if !n.memory.Equal(&d.Memory) {
-		e.o.Recorder.Memory(n.cfg.Name, d.Memory)
+	d := rank.Decide(n.cfg.Policy, e.view(n), n.memory, now)
+	n.before, n.decided = n.memory, now
+	if n.memory == nil || !n.memory.Equal(&d.Memory) {
+		n.memory = &d.Memory
+		if !n.static {
+			e.o.Recorder.Memory(n.cfg.Name, d.Memory)
+		}
 	}
-	n.memory, n.decision = d.Memory, d
-	e.schedule(n, now)
-	e.noteSelected(n, was.Endpoints, now)
-	e.noteAllDown(n, was.AllDown, now)
-	if spec := e.specOf(n); n.stale || !n.spec.equal(&spec) {
-		e.noteAnswers(n, &was, &spec, now)
-		n.spec, n.stale = spec, false
-		e.changes = append(e.changes, answer.Change{Slot: n.slot, Entry: answer.Build(e.full(n, &spec))})
-		e.urgent = e.urgent || urgent || was.Answers[rank.V4].Kind == rank.Wait || was.Answers[rank.V6].Kind == rank.Wait
+	e.schedule(n, d.Next)
+	e.noteSelected(n, &d)
+	e.noteAllDown(n, &d, now)
+	if spec := e.specOf(n, &d); n.stale || n.sum != sumsOf(spec) {
+		// A query may be waiting for what comes after Hold.
+		e.urgent = e.urgent || urgent || n.held
+		e.noteAnswers(n, &d, spec, now)
+		e.changes = append(e.changes, answer.Change{Slot: n.slot, Entry: answer.Build(spec)})
+		n.sum, n.stale, n.answered = sumsOf(spec), false, true
+		n.held = spec.Sets[rank.V4].Kind == answer.Hold || spec.Sets[rank.V6].Kind == answer.Hold
 	}
-	e.pace(n)
+	e.pace(n, &d)
+}
+
+// view is a name's endpoints as the policy wants them, good until the next call.
+func (e *Engine) view(n *name) []rank.Endpoint {
+	v := e.scratch[:0]
+	for i := range n.eps {
+		ep := &n.eps[i]
+		state, weight := e.forced(n, ep)
+		v = append(v, rank.Endpoint{
+			Key: n.key(ep), Tier: ep.cand.Tier, Weight: weight, Override: state, Gone: ep.gone, Health: ep.health,
+		})
+	}
+	e.scratch = v
+	return v
+}
+
+// decision is the decision in force with all its reasons. It isn't kept: the policy is a pure
+// function, and every change of what goes into it is followed by decide.
+func (e *Engine) decision(n *name) rank.Decision {
+	return rank.Decide(n.cfg.Policy, e.view(n), n.before, n.decided)
 }
 
 // schedule puts a name's next time into the wake queue: the policy's or the idle watch's.
-func (e *Engine) schedule(n *name, now time.Time) {
-	due := n.decision.Next
+func (e *Engine) schedule(n *name, due time.Time) {
 	if t := n.idle.next(); !t.IsZero() && (due.IsZero() || t.Before(due)) {
 		due = t
 	}
@@ -97,17 +111,17 @@ func (e *Engine) wakeUp(slot int) {
 }
 
 // pace tells the prober where an endpoint's interval changed.
-func (e *Engine) pace(n *name) {
+func (e *Engine) pace(n *name, d *rank.Decision) {
 	ctx := rank.PaceContext{Idle: n.idle.phase == idleSlow}
-	for i := range n.decision.Endpoints {
-		ctx.NameHasEligible = ctx.NameHasEligible || n.decision.Endpoints[i].Eligible
+	for i := range d.Endpoints {
+		ctx.NameHasEligible = ctx.NameHasEligible || d.Endpoints[i].Eligible
 	}
 	for i := range n.eps {
 		ep := &n.eps[i]
-		if ep.cand.Check.Kind == config.CheckStatic {
+		if ep.static() {
 			continue
 		}
-		every := rank.Interval(n.cfg.Pace, &ep.health, ctx)
+		every := rank.Interval(n.cfg.Pace, ep.health, ctx)
 		if every != ep.every && e.started {
 			ep.every = every
 			e.o.Prober.SetInterval(n.key(ep), every)
@@ -115,18 +129,14 @@ func (e *Engine) pace(n *name) {
 	}
 }
 
-// noteSelected records which endpoints came into an answer or left it.
-func (e *Engine) noteSelected(n *name, was []rank.Verdict, now time.Time) {
-	if len(was) != len(n.decision.Endpoints) {
-		e.current.add(n)
-		if n.cfg.Watch && e.started {
-			e.setChecks(n)
-		}
-		return
-	}
+// noteSelected takes note of which endpoints came into an answer or left it.
+func (e *Engine) noteSelected(n *name, d *rank.Decision) {
 	changed := false
-	for i := range was {
-		changed = changed || was[i].Selected != n.decision.Endpoints[i].Selected
+	for i := range n.eps {
+		if ep := &n.eps[i]; ep.selected != d.Endpoints[i].Selected {
+			ep.selected = !ep.selected
+			changed = true
+		}
 	}
 	if !changed {
 		return
@@ -138,84 +148,107 @@ func (e *Engine) noteSelected(n *name, was []rank.Verdict, now time.Time) {
 }
 
 // noteAnswers records each family whose answer is another one now.
-func (e *Engine) noteAnswers(n *name, was *rank.Decision, spec *specKey, now time.Time) {
-	for f := range spec.sets {
-		if n.spec.valid && n.spec.sets[f].equal(&spec.sets[f]) {
+func (e *Engine) noteAnswers(n *name, d *rank.Decision, spec *answer.Spec, now time.Time) {
+	sum := sumsOf(spec)
+	for f := range spec.Sets {
+		if n.answered && n.sum.sets[f] == sum.sets[f] {
 			continue
 		}
-		s, a := &spec.sets[f], &n.decision.Answers[f]
-		reason := a.Reason.String()
+		addrs, reason := spec.Sets[f].Addrs, d.Answers[f].Reason.String()
 		e.o.Recorder.Answer(AnswerChange{
-			At: now, Name: n.cfg.Name, Family: rank.Family(f), Addresses: s.addrs, Reason: reason,
+			At: now, Name: n.cfg.Name, Family: rank.Family(f), Addresses: addrs, Reason: reason,
 		})
-		if n.spec.valid && e.started {
-			e.log.Info("answer changed", "name", n.cfg.Name, "family", rank.Family(f).String(),
-				"from", joinAddrs(n.spec.sets[f].addrs), "to", joinAddrs(s.addrs), "reason", reason)
+		if n.answered && e.started {
+			was := ""
+			if n.before != nil {
+				was = joinAddrs(n.before.Families[f].LastGood)
+			}
+			e.log.Info("answer changed", "name", n.cfg.Name, "type", rank.Family(f).String(),
+				"from", was, "to", joinAddrs(addrs), "reason", reason)
 		}
 	}
 }
 
-// specKey is what an entry is built from, kept to see whether a decision changes it.
-type specKey struct {
-	valid, idle bool
-	sets        [2]setKey
+// sums tell whether an entry would be another one, without keeping what it was built from.
+type sums struct {
+	idle bool
+	sets [2]uint64
 }
 
-type setKey struct {
-	kind    answer.Kind
-	addrs   []netip.Addr
-	ids     []uint32 // of the candidates, for the counters
-	weights []int
-	max     int
-	ede     int
+var sumSeed = maphash.MakeSeed()
+
+func sumsOf(s *answer.Spec) sums {
+	out := sums{idle: s.Idle}
+	for f := range s.Sets {
+		out.sets[f] = sumOf(&s.Sets[f])
+	}
+	return out
 }
 
-func (s *setKey) equal(t *setKey) bool {
-	return s.kind == t.kind && s.max == t.max && s.ede == t.ede &&
-		slices.Equal(s.addrs, t.addrs) && slices.Equal(s.ids, t.ids) && slices.Equal(s.weights, t.weights)
-}
-
-func (s *specKey) equal(t *specKey) bool {
-	return s.valid && t.valid && s.idle == t.idle && s.sets[0].equal(&t.sets[0]) && s.sets[1].equal(&t.sets[1])
+func sumOf(s *answer.SetSpec) uint64 {
+	var h maphash.Hash
+	h.SetSeed(sumSeed)
+	maphash.WriteComparable(&h, [4]int{int(s.Kind), s.Max, s.EDE, len(s.Addrs)})
+	for i, a := range s.Addrs {
+		maphash.WriteComparable(&h, a)
+		maphash.WriteComparable(&h, s.IDs[i])
+		if s.Weights != nil {
+			maphash.WriteComparable(&h, s.Weights[i])
+		}
+	}
+	return h.Sum64()
 }
 
 // specOf translates a decision into what the front end serves.
-func (e *Engine) specOf(n *name) specKey {
-	k := specKey{valid: true, idle: n.idle.phase != idleActive}
-	for f := range k.sets {
-		k.sets[f] = e.setOf(n, &n.decision.Answers[f])
+func (e *Engine) specOf(n *name, d *rank.Decision) *answer.Spec {
+	s := &answer.Spec{
+		Name: n.cfg.Name,
+		TTL:  uint32(n.cfg.TTL / time.Second),
+		SVCB: answer.SVCB(n.cfg.SVCB),
+		Idle: n.idle.phase != idleActive,
 	}
-	return k
+	for f := range s.Sets {
+		s.Sets[f] = e.setOf(n, d, &d.Answers[f])
+	}
+	return s
 }
 
-func (e *Engine) setOf(n *name, a *rank.Answer) setKey {
-	s := setKey{max: n.cfg.Policy.MaxAnswers, ede: answer.NoEDE}
+func (e *Engine) setOf(n *name, d *rank.Decision, a *rank.Answer) answer.SetSpec {
+	s := answer.SetSpec{Max: n.cfg.Policy.MaxAnswers, EDE: answer.NoEDE}
 	switch a.Kind {
 	case rank.Wait:
-		s.kind, s.ede, s.max = answer.Hold, edeNotReady, 0
+		s.Kind, s.EDE, s.Max = answer.Hold, edeNotReady, 0
 	case rank.StaleAll:
-		s.ede, s.max = edeStaleAnswer, 0
+		s.EDE, s.Max = edeStaleAnswer, 0
 	case rank.Stale:
-		s.ede = edeStaleAnswer
+		s.EDE = edeStaleAnswer
 	case rank.Pass:
-		s.kind = answer.Forward
+		s.Kind = answer.Forward
 	case rank.Empty:
-		if n.decision.AllDown {
-			s.ede = edeNoReachable
+		if d.AllDown {
+			s.EDE = edeNoReachable
 		}
 	case rank.Fail:
-		s.kind, s.ede = answer.ServFail, edeNoReachable
+		s.Kind, s.EDE = answer.ServFail, edeNoReachable
 	case rank.NotReady:
 		if e.lookedUp(n) {
 			break // DNS has no address of this family: that is NODATA, not a start that isn't over
 		}
-		s.kind, s.ede = answer.Hold, edeNotReady
+		s.Kind, s.EDE = answer.Hold, edeNotReady
 	}
-	for _, i := range a.Selected {
-		s.addrs = append(s.addrs, n.eps[i].addr)
-		s.ids = append(s.ids, e.ids.of(HostKey{n.cfg.Name, n.eps[i].cand.Label}))
+	if len(a.Selected) == 0 {
+		return s
+	}
+	s.Addrs = make([]netip.Addr, len(a.Selected))
+	s.IDs = make([]uint32, len(a.Selected))
+	if a.Rotate {
+		s.Weights = make([]int, len(a.Selected))
+	}
+	for i, k := range a.Selected {
+		ep := &n.eps[k]
+		s.Addrs[i], s.IDs[i] = ep.addr, n.ids[n.candidate(ep)]
 		if a.Rotate {
-			s.weights = append(s.weights, n.view[i].Weight)
+			_, s.Weights[i] = e.forced(n, ep)
 		}
 	}
 	return s
@@ -231,23 +264,6 @@ func (e *Engine) lookedUp(n *name) bool {
 	}
 	return true
 }
-
-// full is the whole specification of a name's table entry.
-func (e *Engine) full(n *name, k *specKey) *answer.Spec {
-	s := &answer.Spec{
-		Name: n.cfg.Name,
-		TTL:  uint32(n.cfg.TTL / time.Second),
-		SVCB: answer.SVCB(n.cfg.SVCB),
-		Idle: k.idle,
-	}
-	for f := range k.sets {
-		v := &k.sets[f]
-		s.Sets[f] = answer.SetSpec{Kind: v.kind, Addrs: v.addrs, IDs: v.ids, Weights: v.weights, Max: v.max, EDE: v.ede}
-	}
-	return s
-}
-
-func newIndex(names []string) (*answer.Index, error) { return answer.NewIndex(names) }
 
 // joinAddrs is a list of addresses as text.
 func joinAddrs(addrs []netip.Addr) string {

@@ -99,9 +99,10 @@ type Engine struct {
 	addrs     map[HostKey]found
 	overrides map[overrideKey]Override
 	index     *answer.Index
-	ids       answerIDs
 	table     *answer.Table
 	changes   []answer.Change
+	scratch   []rank.Endpoint // for view
+	hosts     []HostKey       // by number: see number
 	published time.Time
 	urgent    bool
 	wake      wakeQueue
@@ -131,6 +132,8 @@ func New(o Options) (*Engine, error) {
 	if err := e.apply(o.Config, o.Now()); err != nil {
 		return nil, err
 	}
+	e.forgetStrangers()
+	e.o.Saved = Saved{} // all taken over
 	return e, nil
 }
 

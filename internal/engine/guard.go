@@ -3,7 +3,6 @@ package engine
 import (
 	"time"
 
-	"hard/internal/config"
 	"hard/internal/rank"
 )
 
@@ -14,7 +13,7 @@ type guard struct {
 
 // of returns the guard for an endpoint, nil for one whose probes say nothing about our network.
 func (g *guard) of(ep *endpoint) *rank.Guard {
-	if ep.cand.Check.Kind == config.CheckStatic || ep.addr.IsLoopback() {
+	if ep.static() || ep.addr.IsLoopback() {
 		return nil
 	}
 	return &g.Guard

@@ -5,21 +5,31 @@ import (
 	"slices"
 	"time"
 
+	"hard/internal/answer"
 	"hard/internal/config"
 	"hard/internal/rank"
 )
 
-// name is the ranking state of one configured name.
+// name is the ranking state of one configured name. There may be 10,000: it keeps what decides,
+// and neither decisions nor what replies were built from.
 type name struct {
 	cfg  *config.Name
 	slot int
 	eps  []endpoint // in the order ties are broken: file order, then address order
+	ids  []uint32   // of the candidates, for the front end's counters
 
-	view     []rank.Endpoint // eps as Decide wants them; health points into eps
-	memory   rank.Memory
-	decision rank.Decision
-	spec     specKey // what the published entry was built from
-	stale    bool    // the entry must be built anew, even if spec stays: other TTL, other slot, ...
+	memory  *rank.Memory // for the next decision; nil: none was made yet
+	before  *rank.Memory // what the last decision was made with ...
+	decided time.Time    // ... and when
+
+	sum      sums // of the published entry
+	answered bool // there is one
+	held     bool // and it lets queries wait
+	stale    bool // it must be built again, whatever its sum: something else in the file changed
+	allDown  bool // on_all_down is in force
+	static   bool // no endpoint is probed
+	marked   bool // in currentRows
+	stored   time.Time
 
 	idle  idleState
 	due   time.Time // when time alone may change something; zero = never
@@ -28,12 +38,28 @@ type name struct {
 
 // endpoint is the state of one endpoint.
 type endpoint struct {
-	cand   *config.Candidate
-	addr   netip.Addr
-	gone   bool // left DNS, kept in its grace
-	health rank.Health
-	every  time.Duration // the interval last given to the prober; 0 = the prober's own
-	stored time.Time     // when its row last went to the recorder
+	cand     *config.Candidate
+	addr     netip.Addr
+	health   *rank.Health  // never nil; of a static endpoint shared and never changed
+	every    time.Duration // the interval last given to the prober; 0 = the prober's own
+	gone     bool          // left DNS, kept in its grace
+	selected bool          // in the answer of its family
+}
+
+// static tells whether the endpoint is healthy by definition.
+func (ep *endpoint) static() bool { return ep.cand.Check.Kind == config.CheckStatic }
+
+// staticHealth is the health of every static endpoint.
+var staticHealth = &rank.Health{State: rank.Healthy}
+
+// candidate is the position of an endpoint's candidate in the configuration.
+func (n *name) candidate(ep *endpoint) int {
+	for i := range n.cfg.Candidates {
+		if &n.cfg.Candidates[i] == ep.cand {
+			return i
+		}
+	}
+	panic("engine: an endpoint of another name's candidate")
 }
 
 // found is what the host names of one candidate resolve to.
@@ -62,7 +88,7 @@ func (e *Engine) apply(c *config.Config, now time.Time) error {
 	for i := range c.Names {
 		texts[i] = c.Names[i].Name
 	}
-	index, err := newIndex(texts)
+	index, err := answer.NewIndex(texts)
 	if err != nil {
 		return err
 	}
@@ -73,15 +99,19 @@ func (e *Engine) apply(c *config.Config, now time.Time) error {
 	e.changes = e.changes[:0]
 	for slot := range c.Names {
 		cfg := &c.Names[slot]
-		n := &name{place: -1}
-		if old := before[cfg.Name]; old != nil {
-			n = old
-			n.place = -1
+		n := before[cfg.Name]
+		var was []config.Candidate
+		if n != nil {
 			delete(before, cfg.Name)
+			was = n.cfg.Candidates
 		} else {
-			n.memory = e.o.Saved.Memories[cfg.Name]
+			n = new(name)
+			if m, ok := e.o.Saved.Memories[cfg.Name]; ok {
+				n.memory = &m
+			}
 		}
-		n.cfg, n.slot, n.stale = cfg, slot, true
+		n.cfg, n.slot, n.stale, n.place = cfg, slot, true, -1
+		e.number(n, was, n.ids)
 		e.names[slot], e.byName[cfg.Name] = n, n
 		e.expand(n, now)
 		n.idle.reset(cfg.IdleAfter, now)
@@ -126,25 +156,20 @@ func (e *Engine) expand(n *name, now time.Time) {
 			n.addEndpoint(cand, a, true)
 		}
 	}
+	n.static = true
 	for i := range n.eps {
 		ep := &n.eps[i]
-		if !inherit(ep, old) {
-			e.restore(n, ep, now)
+		if ep.static() {
+			ep.health = staticHealth
+			continue
 		}
-		if ep.cand.Check.Kind == config.CheckStatic && ep.health.State != rank.Healthy {
-			rank.Step(&ep.health, n.cfg.Pace, &rank.Sample{Key: n.key(ep), At: now, Final: true}, nil)
+		n.static = false
+		if !inherit(ep, old) {
+			ep.health = new(rank.Health)
+			e.restore(n, ep, now)
 		}
 	}
 	e.forgetVanished(n, old)
-	n.view = n.view[:0]
-	for i := range n.eps {
-		ep := &n.eps[i]
-		state, weight := e.forced(n, ep)
-		n.view = append(n.view, rank.Endpoint{
-			Key: n.key(ep), Tier: ep.cand.Tier, Weight: weight, Override: state,
-			Gone: ep.gone, Health: &ep.health,
-		})
-	}
 	if e.started {
 		e.setChecks(n)
 	}
@@ -171,7 +196,7 @@ func inherit(ep *endpoint, old []endpoint) bool {
 	for i := range old {
 		if o := &old[i]; o.addr == ep.addr && o.cand.Label == ep.cand.Label {
 			if o.cand.Check.Fingerprint == ep.cand.Check.Fingerprint {
-				ep.health, ep.every, ep.stored = o.health, o.every, o.stored
+				ep.health, ep.every, ep.selected = o.health, o.every, o.selected
 				return true
 			}
 			return false
@@ -223,12 +248,12 @@ func (e *Engine) setChecks(n *name) {
 	checks := make([]Check, 0, len(n.eps))
 	for i := range n.eps {
 		ep := &n.eps[i]
-		if ep.cand.Check.Kind == config.CheckStatic {
+		if ep.static() {
 			continue
 		}
 		checks = append(checks, Check{
 			Key: n.key(ep), Check: ep.cand.Check, Pace: n.cfg.Pace,
-			Watch: n.cfg.Watch && i < len(n.decision.Endpoints) && n.decision.Endpoints[i].Selected,
+			Watch: n.cfg.Watch && ep.selected,
 		})
 	}
 	if len(checks) > 0 || len(n.cfg.Candidates) > 0 {

@@ -23,9 +23,9 @@ func (e *Engine) sample(s *rank.Sample) {
 		return
 	}
 	now := e.o.Now()
-	c := rank.Step(&ep.health, n.cfg.Pace, s, e.guard.of(ep))
+	c := rank.Step(ep.health, n.cfg.Pace, s, e.guard.of(ep))
 	e.noteChange(n, ep, &c, now)
-	if now.Sub(ep.stored) >= currentEvery {
+	if now.Sub(n.stored) >= currentEvery {
 		e.current.add(n)
 	}
 	e.decide(n, now, c.Changed() && c.New == rank.Unhealthy)

@@ -25,26 +25,48 @@ func (e *Engine) restore(n *name, ep *endpoint, now time.Time) {
 	if age := now.Sub(s.At); age < 0 || age > n.cfg.Warm {
 		return
 	}
-	ep.health = s.Health
-	ep.health.Restored()
+	h := s.Health
+	h.Restored()
+	ep.health = &h
 }
 
-// currentEvery bounds how often the stored row of an endpoint follows its latency: state and
-// selection are stored as they change, the rest at this pace.
-const currentEvery = 5 * time.Second
+// forgetStrangers takes endpoints out of the history's present that an earlier run knew and this
+// configuration doesn't have.
+func (e *Engine) forgetStrangers() {
+	var keys []rank.Key
+	for k := range e.o.Saved.Endpoints {
+		if n := e.byName[k.Name]; n == nil || n.find(&k) == nil {
+			keys = append(keys, k)
+		}
+	}
+	if len(keys) > 0 {
+		e.o.Recorder.Forget(keys)
+	}
+}
+
+const (
+	// currentEvery bounds how often the stored row of an endpoint follows its latency: state and
+	// selection are stored as they change, the rest at this pace.
+	currentEvery = 5 * time.Second
+	// currentBatch and currentPause bound the rows that wait in memory when everything changes at
+	// once, as at a start with thousands of names.
+	currentBatch = 500
+	currentPause = 200 * time.Millisecond
+)
 
 // currentRows gathers the names whose stored rows are behind.
 type currentRows struct {
-	names map[*name]bool
-	at    time.Time // when the gathered rows are due; zero when there are none
+	names []*name
+	at    time.Time // when the next rows are due; zero when there are none
 }
 
-// add marks a name for the next flush, which comes within a second.
+// add marks a name for the next flush.
 func (c *currentRows) add(n *name) {
-	if c.names == nil {
-		c.names = make(map[*name]bool)
+	if n.marked {
+		return
 	}
-	c.names[n] = true
+	n.marked = true
+	c.names = append(c.names, n)
 	if c.at.IsZero() {
 		c.at = time.Unix(0, 0) // due at once
 	}
@@ -52,43 +74,49 @@ func (c *currentRows) add(n *name) {
 
 func (c *currentRows) next() time.Time { return c.at }
 
-// flush hands the marked rows to the recorder, and every row when all is set.
+// flush hands marked rows to the recorder: a batch of them, or with all those of every name.
 func (c *currentRows) flush(e *Engine, now time.Time, all bool) {
 	if !all && (c.at.IsZero() || now.Before(c.at)) {
 		return
 	}
+	count := min(len(c.names), currentBatch)
 	if all {
 		for _, n := range e.names {
-			c.add(n)
+			if !n.static {
+				c.add(n)
+			}
 		}
+		count = len(c.names)
 	}
 	var rows []EndpointState
-	for n := range c.names {
-		for i := range n.eps {
-			n.eps[i].stored = now
-			rows = append(rows, n.state(i))
-		}
+	for _, n := range c.names[:count] {
+		n.marked = false
+		n.stored = now
+		d := e.decision(n)
+		rows = append(rows, e.states(n, &d)...)
 	}
-	clear(c.names)
-	c.at = time.Time{}
+	if c.names, c.at = c.names[count:], now.Add(currentPause); len(c.names) == 0 {
+		c.names, c.at = nil, time.Time{}
+	}
 	if len(rows) > 0 {
 		e.o.Recorder.Current(rows)
 	}
 }
 
-// state is the row of one endpoint.
-func (n *name) state(i int) EndpointState {
-	ep := &n.eps[i]
-	s := EndpointState{
-		Key: n.key(ep), Fingerprint: ep.cand.Check.Fingerprint,
-		Tier: ep.cand.Tier, Weight: n.view[i].Weight, Override: n.view[i].Override,
-		Latency: ep.health.Latency(n.cfg.Policy.Latency), Health: ep.health,
+// states are the rows of a name's endpoints under a decision.
+func (e *Engine) states(n *name, d *rank.Decision) []EndpointState {
+	out := make([]EndpointState, len(n.eps))
+	for i := range n.eps {
+		ep, v := &n.eps[i], &d.Endpoints[i]
+		state, weight := e.forced(n, ep)
+		out[i] = EndpointState{
+			Key: n.key(ep), Fingerprint: ep.cand.Check.Fingerprint,
+			Tier: ep.cand.Tier, Weight: weight, Override: state,
+			Rank: v.Rank, Selected: v.Selected,
+			Latency: ep.health.Latency(n.cfg.Policy.Latency), Health: *ep.health,
+		}
 	}
-	if i < len(n.decision.Endpoints) {
-		v := &n.decision.Endpoints[i]
-		s.Rank, s.Selected = v.Rank, v.Selected
-	}
-	return s
+	return out
 }
 
 // Snapshot is the engine's state at one instant, for people and their tools.

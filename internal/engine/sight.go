@@ -1,34 +1,33 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
+	"hard/internal/config"
 	"hard/internal/rank"
 )
 
-// answerIDs number the candidates for the front end's counters (answer.SetSpec.IDs). A number is
-// kept for good: one that came back under another candidate would give it the other's count.
-type answerIDs struct {
-	numbers map[HostKey]uint32
-	hosts   []HostKey // by number; only appended to
-}
-
-func (a *answerIDs) of(k HostKey) uint32 {
-	id, ok := a.numbers[k]
-	if !ok {
-		if a.numbers == nil {
-			a.numbers = make(map[HostKey]uint32)
+// number gives the candidates of a name their numbers for the front end's counters
+// (answer.SetSpec.IDs). A number is kept for good: one that came back under another candidate
+// would give it the other's count.
+func (e *Engine) number(n *name, old []config.Candidate, ids []uint32) {
+	n.ids = make([]uint32, len(n.cfg.Candidates))
+	for i := range n.cfg.Candidates {
+		label := n.cfg.Candidates[i].Label
+		if k := slices.IndexFunc(old, func(c config.Candidate) bool { return c.Label == label }); k >= 0 {
+			n.ids[i] = ids[k]
+			continue
 		}
-		id = uint32(len(a.hosts))
-		a.numbers[k] = id
-		a.hosts = append(a.hosts, k)
+		n.ids[i] = uint32(len(e.hosts))
+		e.hosts = append(e.hosts, HostKey{n.cfg.Name, label})
 	}
-	return id
 }
 
 // noteAllDown records that on_all_down is applied to a name from now on, or no longer.
-func (e *Engine) noteAllDown(n *name, was bool, now time.Time) {
-	if n.decision.AllDown == was {
+func (e *Engine) noteAllDown(n *name, d *rank.Decision, now time.Time) {
+	was := n.allDown
+	if n.allDown = d.AllDown; n.allDown == was {
 		return
 	}
 	ev := Event{At: now, Key: rank.Key{Name: n.cfg.Name}, Kind: "all_down"}
@@ -36,7 +35,7 @@ func (e *Engine) noteAllDown(n *name, was bool, now time.Time) {
 	if was {
 		ev.Old = policy
 	} else {
-		ev.New, ev.Reason = policy, n.decision.Answers[rank.V4].Reason.String()
+		ev.New, ev.Reason = policy, d.Answers[rank.V4].Reason.String()
 	}
 	e.o.Recorder.Event(ev)
 }

@@ -8,16 +8,13 @@ func (e *Engine) Snapshot(ctx context.Context, name string) (Snapshot, error) {
 	err := e.call(ctx, func() {
 		s.At = e.o.Now()
 		s.LocalFault = e.guard.fault()
-		s.AnswerIDs = e.ids.hosts[:len(e.ids.hosts):len(e.ids.hosts)]
+		s.AnswerIDs = e.hosts[:len(e.hosts):len(e.hosts)]
 		for _, n := range e.names {
 			if name != "" && n.cfg.Name != name {
 				continue
 			}
-			v := NameView{Name: n.cfg.Name, Decision: n.decision, Endpoints: make([]EndpointState, len(n.eps))}
-			for i := range n.eps {
-				v.Endpoints[i] = n.state(i)
-			}
-			s.Names = append(s.Names, v)
+			d := e.decision(n)
+			s.Names = append(s.Names, NameView{Name: n.cfg.Name, Decision: d, Endpoints: e.states(n, &d)})
 		}
 		for _, o := range e.overridesList() {
 			if name == "" || o.Host.Name == name {
