@@ -73,7 +73,11 @@ func TestKill(t *testing.T) {
 // killAfter runs a writer for a while, and notes the overrides that it called safe.
 func killAfter(t *testing.T, path string, life time.Duration, acknowledged map[string]string) time.Time {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
+	return runUntilKilled(t, exec.Command(os.Args[0]), path, life, acknowledged)
+}
+
+func runUntilKilled(t *testing.T, cmd *exec.Cmd, path string, life time.Duration, acknowledged map[string]string) time.Time {
+	t.Helper()
 	cmd.Env = append(os.Environ(), "HARD_TEST_WRITE="+path)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
