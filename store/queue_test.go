@@ -30,7 +30,7 @@ func TestLongReader(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	until(t, "held", func() bool { feed(); return s.Stats().State == StateHeld })
+	until(t, "held", func() bool { feed(); keepHouse(t, s); return s.Stats().State == StateHeld })
 	before := s.Stats().Written
 	s.Event(Event{At: time.Now(), Kind: "guard"})
 	until(t, "the event is written", func() bool { return s.Stats().Written > before })
@@ -40,7 +40,7 @@ func TestLongReader(t *testing.T) {
 		t.Errorf("the -wal has %d bytes", wal)
 	}
 	must(t, db, "ROLLBACK")
-	until(t, "ok", s.in(StateOK))
+	until(t, "ok", func() bool { keepHouse(t, s); return s.Stats().State == StateOK })
 	until(t, "all is written", func() bool { return s.Stats().Queued == 0 })
 }
 
