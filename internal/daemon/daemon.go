@@ -45,6 +45,7 @@ type Daemon struct {
 	prober   *prober.Prober
 	engine   *engine.Engine
 	sight    sight // admin.go
+	trimmer  trimmer
 
 	reloading sync.Mutex     // one reload at a time
 	config    *config.Config // the one in force; guarded by reloading
@@ -77,7 +78,7 @@ func Start(c *config.Config, o Options) (*Daemon, error) {
 	d.prober = prober.New(prober.Options{Sink: sink{d}, Lookup: r, Log: o.Log, Version: o.Version})
 	d.engine, err = engine.New(engine.Options{
 		Config: c, Saved: saved, Publisher: r, Prober: checks{d.prober}, Recorder: witness{history{d.store}, d.sight.meter, d.sight.hook},
-		LastReply: r.LastReply, Log: o.Log,
+		OwnAddrs: ownAddrs, LastReply: r.LastReply, Log: o.Log,
 	})
 	if err == nil {
 		err = r.SetUpstreams(d.upstreams(c, servers))
@@ -93,6 +94,7 @@ func Start(c *config.Config, o Options) (*Daemon, error) {
 	o.Log.Info("serving", "listen", addrsText(r.Addrs()), "names", len(c.Names), "config", c.File,
 		"version", o.Version, "after", time.Since(began).Round(time.Microsecond))
 	d.warnBeside()
+	d.trimmer.soon()
 	return d, nil
 }
 
@@ -122,6 +124,7 @@ func (d *Daemon) load() (engine.Saved, []netip.AddrPort) {
 // probes, the engine with what still waits for it, the hooks, and the history last, flushed. ctx
 // bounds it.
 func (d *Daemon) Stop(ctx context.Context) error {
+	d.trimmer.stop()
 	d.sight.stopping.Store(true)
 	d.sight.admin.Stop(ctx)
 	err := d.resolver.Stop(ctx)
@@ -156,6 +159,7 @@ func (d *Daemon) reload(who string) (config.Report, error) {
 	d.store.Event(store.Event{At: time.Now(), Kind: "config", New: c.File, Reason: "reload", Who: who})
 	d.sight.took(c)
 	d.showSight(c)
+	d.trimmer.soon()
 	d.log.Info("reloaded", "file", c.File, "names", len(c.Names), "who", who)
 	d.warnBeside()
 	return report, nil

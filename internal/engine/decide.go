@@ -39,7 +39,8 @@ func (e *Engine) decide(n *name, now time.Time, urgent bool) {
 	d := rank.Decide(n.cfg.Policy, e.view(n), n.memory, now)
 	n.before, n.decided = n.memory, now
 	if n.memory == nil || !n.memory.Equal(&d.Memory) {
-		n.memory = &d.Memory
+		m := d.Memory // a pointer into d would keep all of it
+		n.memory = &m
 		if !n.static {
 			e.o.Recorder.Memory(n.cfg.Name, d.Memory)
 		}

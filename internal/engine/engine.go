@@ -71,7 +71,8 @@ type Options struct {
 	Publisher Publisher
 	Prober    Prober
 	Recorder  Recorder
-	LastReply func() time.Time // last reply from an upstream that is not on loopback
+	OwnAddrs  func() []netip.Addr // this host's addresses; may be nil
+	LastReply func() time.Time    // last reply from an upstream that is not on loopback
 	Log       *slog.Logger
 	Now       func() time.Time
 }

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"net/netip"
+	"slices"
 	"time"
 
 	"hard/internal/rank"
@@ -9,11 +11,13 @@ import (
 // guard is the local-fault guard and who stands under it.
 type guard struct {
 	rank.Guard
+	own []netip.Addr // the addresses of this host, as of the last configure
 }
 
-// of returns the guard for an endpoint, nil for one whose probes say nothing about our network.
+// of returns the guard for an endpoint, nil for one whose probes say nothing about our network:
+// static ones, and those that never leave this host.
 func (g *guard) of(ep *endpoint) *rank.Guard {
-	if ep.static() || ep.addr.IsLoopback() {
+	if ep.static() || ep.addr.IsLoopback() || slices.Contains(g.own, ep.addr) {
 		return nil
 	}
 	return &g.Guard
@@ -27,6 +31,9 @@ func (g *guard) fault() bool {
 
 // guardConfigure tells the guard which endpoints there are now.
 func (e *Engine) guardConfigure() {
+	if e.o.OwnAddrs != nil {
+		e.guard.own = e.o.OwnAddrs()
+	}
 	var keys []rank.Key
 	var longest time.Duration
 	for _, n := range e.names {
@@ -42,9 +49,7 @@ func (e *Engine) guardConfigure() {
 
 // guardTick moves the guard on and does what it asks for.
 func (e *Engine) guardTick(now time.Time) {
-	if e.o.LastReply != nil && !e.guard.Next().IsZero() {
-		e.guard.Reply(e.o.LastReply())
-	}
+	e.hearReply()
 	a := e.guard.Tick(now)
 	for _, k := range a.Execute {
 		if n := e.byName[k.Name]; n != nil {
@@ -69,6 +74,13 @@ func (e *Engine) guardTick(now time.Time) {
 	}
 	if a.Seek {
 		e.seekProof()
+	}
+}
+
+// hearReply tells the guard of the upstreams' last reply, while it wants to know.
+func (e *Engine) hearReply() {
+	if e.o.LastReply != nil && !e.guard.Next().IsZero() {
+		e.guard.Reply(e.o.LastReply())
 	}
 }
 

@@ -19,17 +19,19 @@ func (e *Engine) sample(s *rank.Sample) {
 		return // of an address that has left
 	}
 	e.o.Recorder.Record(*s)
+	now := e.o.Now()
+	e.hearReply()
+	// What isn't counted may still prove to the guard that our network works.
+	c := rank.Step(ep.health, n.cfg.Pace, s, e.guard.of(ep))
+	e.guardTick(now)
 	if !s.Counted() {
 		return
 	}
-	now := e.o.Now()
-	c := rank.Step(ep.health, n.cfg.Pace, s, e.guard.of(ep))
 	e.noteChange(n, ep, &c, now)
 	if now.Sub(n.stored) >= currentEvery {
 		e.current.add(n)
 	}
 	e.decide(n, now, c.Changed() && c.New == rank.Unhealthy)
-	e.guardTick(now)
 }
 
 // noteChange records and logs what a result did to an endpoint's state.
