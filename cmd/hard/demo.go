@@ -301,13 +301,3 @@ func (s *show) table(ctx context.Context) error {
 	}
 	return t.Flush()
 }
-
-// isTerminal tells whether w is one.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	st, err := f.Stat()
-	return err == nil && st.Mode()&os.ModeCharDevice != 0
-}

@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"hard/internal/admin"
 	"hard/internal/config"
 )
 
@@ -30,65 +32,140 @@ type options struct {
 	socket              string
 	cold                bool
 	help, version       bool
-	once                bool // demo
+	verbose             bool
+
+	once  bool   // demo
+	watch bool   // status
+	trace bool   // probe
+	at    string // explain
+	why   string // set, weight
+	force bool   // set, weight
+	until string // set, weight: -for, as written
+
+	holds time.Duration // -for; 0: until taken back
 }
+
+// flagDef is one flag: flagDefs is the one table that parsing, help and completion are made from.
+type flagDef struct {
+	names []string // without the dash; the first is the one that others are told of
+	arg   string   // the word for its value; "" = a switch
+	help  string
+	verbs []string // it goes with these alone; none: it goes with serving and with every verb
+	to    func(o *options) any
+	words string // what its value is, for completion
+}
+
+func flagDefs() []flagDef {
+	return []flagDef{
+		{names: []string{"c", "config"}, arg: "FILE", help: "the configuration", to: func(o *options) any { return &o.config }, words: wordFile},
+		{names: []string{"check", "t"}, help: "validate the configuration and exit: 0 good, 1 not", verbs: serving, to: func(o *options) any { return &o.check }},
+		{names: []string{"strict"}, help: "with -check: warnings fail, too", verbs: serving, to: func(o *options) any { return &o.strict }},
+		{names: []string{"json"}, help: "machine-readable output", to: func(o *options) any { return &o.json }},
+		{names: []string{"b"}, arg: "ADDR[,ADDR]", help: "listen for DNS there (ports are kept, unless given)", verbs: serving, to: func(o *options) any { return &o.bind }},
+		{names: []string{"p"}, arg: "PORT", help: "listen for DNS on that port (addresses are kept)", verbs: serving, to: func(o *options) any { return &o.port }},
+		{names: []string{"l"}, arg: "LEVEL", help: "trace, debug, info, warn or error; LOG_LEVEL in the environment says the same, this flag wins", verbs: serving, to: func(o *options) any { return &o.level }, words: wordLevel},
+		{names: []string{"v"}, help: "the same as -l debug", verbs: serving, to: func(o *options) any { return &o.verbose }},
+		{names: []string{"s"}, arg: "SOCKET", help: "the control socket; [listen].control of the configuration otherwise", to: func(o *options) any { return &o.socket }, words: wordFile},
+		{names: []string{"cold"}, help: "ignore the state that the last run stored", verbs: serving, to: func(o *options) any { return &o.cold }},
+		{names: []string{"once"}, help: "tell the story once, check it, exit 0 or 1", verbs: []string{"demo"}, to: func(o *options) any { return &o.once }},
+		{names: []string{"watch"}, help: "again every second, in place, until interrupted", verbs: []string{"status"}, to: func(o *options) any { return &o.watch }},
+		{names: []string{"trace"}, help: "show what was sent and received", verbs: []string{"probe"}, to: func(o *options) any { return &o.trace }},
+		{names: []string{"at"}, arg: "TIME", help: "explain the past", verbs: []string{"explain"}, to: func(o *options) any { return &o.at }},
+		{names: []string{"for"}, arg: "TIME", help: "how long it holds: 90s, 30m, 12h, 2d; without it until taken back", verbs: []string{"set", "weight"}, to: func(o *options) any { return &o.until }},
+		{names: []string{"why"}, arg: "TEXT", help: "the reason, for status and history", verbs: []string{"set", "weight"}, to: func(o *options) any { return &o.why }},
+		{names: []string{"force"}, help: "even if no healthy endpoint is left", verbs: []string{"set", "weight"}, to: func(o *options) any { return &o.force }},
+		{names: []string{"V", "version"}, help: "print the version", verbs: serving, to: func(o *options) any { return &o.version }},
+	}
+}
+
+// serving marks the flags of hard without a verb. They are let through with a verb: -l debug may
+// stand in somebody's alias.
+var serving = []string{""}
 
 // parse reads the command line. Flags and positionals may be mixed; the first positional that
 // equals a verb is the verb.
 func parse(args []string) (*options, error) {
-	o := new(options)
+	o := &options{port: -1}
 	fs := flag.NewFlagSet("hard", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.BoolVar(&o.check, "check", false, "")
-	fs.BoolVar(&o.check, "t", false, "")
-	fs.BoolVar(&o.strict, "strict", false, "")
-	fs.BoolVar(&o.json, "json", false, "")
-	fs.StringVar(&o.config, "config", "", "")
-	fs.StringVar(&o.config, "c", "", "")
-	fs.StringVar(&o.bind, "b", "", "")
-	fs.IntVar(&o.port, "p", -1, "")
-	fs.StringVar(&o.level, "l", "", "")
-	fs.StringVar(&o.socket, "s", "", "")
-	fs.BoolVar(&o.cold, "cold", false, "")
-	verbose := fs.Bool("v", false, "")
-	fs.BoolVar(&o.version, "V", false, "")
-	fs.BoolVar(&o.version, "version", false, "")
-	fs.BoolVar(&o.once, "once", false, "")
-
-	var rest []string
-	for len(args) > 0 {
-		if err := fs.Parse(args); err != nil {
-			if errors.Is(err, flag.ErrHelp) {
-				o.help = true
-				return o, nil
+	defs := flagDefs()
+	for _, d := range defs {
+		for _, n := range d.names {
+			switch to := d.to(o).(type) {
+			case *bool:
+				fs.BoolVar(to, n, *to, "")
+			case *int:
+				fs.IntVar(to, n, *to, "")
+			case *string:
+				fs.StringVar(to, n, *to, "")
 			}
-			return nil, err
-		}
-		if args = fs.Args(); len(args) > 0 {
-			rest, args = append(rest, args[0]), args[1:]
 		}
 	}
-	if *verbose && o.level == "" {
+	rest, err := mixed(fs, args)
+	if errors.Is(err, flag.ErrHelp) {
+		o.help, err = true, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if o.verbose && o.level == "" {
 		o.level = "debug"
 	}
 	if len(rest) > 0 && !o.check && (findVerb(rest[0]) != nil || slices.Contains(laterVerbs, rest[0])) {
 		o.verb, rest = rest[0], rest[1:]
 	}
 	o.args = rest
+	if o.help {
+		return o, nil
+	}
+	fs.Visit(func(f *flag.Flag) {
+		if err == nil {
+			err = o.belongs(f.Name, defs)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
 	return o, o.validate()
+}
+
+// mixed parses flags among positionals, which it returns, -- included as the end of flags.
+func mixed(fs *flag.FlagSet, args []string) (rest []string, err error) {
+	for len(args) > 0 {
+		before := len(args)
+		if err := fs.Parse(args); err != nil {
+			return rest, err
+		}
+		ended := before > fs.NArg() && args[before-fs.NArg()-1] == "--"
+		if args = fs.Args(); ended {
+			return append(rest, args...), nil
+		}
+		if len(args) > 0 {
+			rest, args = append(rest, args[0]), args[1:]
+		}
+	}
+	return rest, nil
+}
+
+// belongs tells whether a flag goes with the verb.
+func (o *options) belongs(name string, defs []flagDef) error {
+	for _, d := range defs {
+		if !slices.Contains(d.names, name) || len(d.verbs) == 0 || d.verbs[0] == "" || slices.Contains(d.verbs, o.verb) {
+			continue
+		}
+		return fmt.Errorf("-%s goes with %s", name, strings.Join(d.verbs, " and "))
+	}
+	return nil
 }
 
 // laterVerbs are the contract's verbs that this version does not have. Their names are kept, so
 // that none of them is ever taken for a configuration file.
-var laterVerbs = []string{"status", "explain", "history", "probe", "set", "weight", "replay", "reload", "log", "stats"}
+var laterVerbs = []string{"history", "replay"}
 
-// validate finds what the flags alone can get wrong.
+// validate finds what the command line alone can get wrong.
 func (o *options) validate() error {
 	if slices.Contains(laterVerbs, o.verb) {
 		return fmt.Errorf("%s: this version does not have this verb yet", o.verb)
-	}
-	if o.once && o.verb != "demo" {
-		return errors.New("-once goes with demo")
 	}
 	if o.level != "" {
 		if _, err := config.ParseLevel(o.level); err != nil {
@@ -103,13 +180,18 @@ func (o *options) validate() error {
 			return err
 		}
 	}
-	if o.verb == "" {
-		if len(o.args) > 1 {
-			return fmt.Errorf("one configuration file, not %d: %s", len(o.args), strings.Join(o.args, " "))
-		}
-		if len(o.args) == 1 && o.config != "" && o.args[0] != o.config {
-			return fmt.Errorf("two configuration files: %s and %s", o.config, o.args[0])
-		}
+	var err error
+	if o.holds, err = admin.ParseFor(o.until); err != nil {
+		return fmt.Errorf("-for: %w", err)
+	}
+	if v := findVerb(o.verb); v != nil {
+		return v.arity(o.args)
+	}
+	if len(o.args) > 1 {
+		return fmt.Errorf("one configuration file, not %d: %s", len(o.args), strings.Join(o.args, " "))
+	}
+	if len(o.args) == 1 && o.config != "" && o.args[0] != o.config {
+		return fmt.Errorf("two configuration files: %s and %s", o.config, o.args[0])
 	}
 	return nil
 }

@@ -35,7 +35,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	switch {
 	case o.help:
-		usage(stdout)
+		if v := findVerb(o.verb); v != nil {
+			usageOf(stdout, v)
+		} else {
+			usage(stdout)
+		}
 		return exitOK
 	case o.version:
 		fmt.Fprintln(stdout, "hard", Version())
