@@ -82,7 +82,7 @@ func (l *lane) add(c *upConf, r *request, tcp bool, lookup chan<- []byte) {
 		}
 	}
 	if l.inflight >= c.perLane {
-		l.jostle(bucket)
+		l.jostle()
 	}
 	fl := l.newFlight()
 	fl.msg = append(fl.buf[:0], r.msg[:min(len(r.msg), int(q.End))]...)
@@ -172,7 +172,7 @@ func (l *lane) findEqual(hash, key uint64, r *request) *flight {
 // join adds r's client to fl (requirement 56).
 func (l *lane) join(fl *flight, r *request, bucket uint16) {
 	if l.inflight >= fl.conf.perLane {
-		l.jostle(bucket)
+		l.jostle()
 		if fl.conf == nil { // it was fl that went
 			cl := client{asked: r.q.Asked, from: r.from}
 			l.replyError(&cl, r.msg[wire.HeaderLen:r.q.QEnd], wire.EDENoReachable)
@@ -188,15 +188,14 @@ func (l *lane) join(fl *flight, r *request, bucket uint16) {
 	l.clients[bucket]++
 }
 
-// jostle makes room for a query of the client in bucket: the oldest flight
-// goes, with SERVFAIL (requirement 73); but of the oldest ones rather one
-// whose client has more waiting than the newcomer and than is its share.
-func (l *lane) jostle(bucket uint16) {
-	victim := l.oldest
+// jostle makes room: the oldest flight goes, with SERVFAIL (requirement 73), but
+// of the oldest ones the first whose client has the most waiting: who floods
+// pushes out its own.
+func (l *lane) jostle() {
+	victim, most := l.oldest, uint16(0)
 	if victim == nil {
 		return
 	}
-	most := l.clients[bucket]
 	for fl, n := l.oldest, 0; fl != nil && n < jostleLook; fl, n = fl.nextAge, n+1 {
 		if c := l.clients[fl.client.bucket]; c > most {
 			victim, most = fl, c

@@ -10,8 +10,8 @@ import (
 // need a connection first, is hedged.
 const streamHedge = 150 * time.Millisecond
 
-// launch asks the next upstream for fl and reports whether there was one.
-// With a hedge it is the attempt that has kept us waiting.
+// launch asks the next upstream for fl and reports whether there was one; fl may
+// be over then. With a hedge it is the attempt that has kept us waiting.
 func (l *lane) launch(fl *flight, hedge *attempt) bool {
 	u := fl.pick(hedge != nil && hedge.up.health.lastReply.Load() >= hedge.sent)
 	if u == nil || fl.sent >= maxPackets {
@@ -56,16 +56,24 @@ func (fl *flight) pick(onlyWell bool) *upstream {
 	return fl.set.ups[best]
 }
 
-// askStream sends at's question over its upstream's streams.
+// askStream sends at's question over its upstream's streams. If they take no
+// more, at fails at once.
 func (l *lane) askStream(at *attempt) {
 	now := l.f.now()
 	at.sent = now
 	l.schedule(at, now)
 	at.up.lanes[l.index].counts.sent++
+	if at.fl != nil {
+		l.f.lastQuery.Store(now)
+		at.up.health.lastAsked.Store(now)
+	}
 	gen := at.gen
-	at.up.stream.ask(append([]byte(nil), at.message()...), func(reply []byte, err error) {
+	err := at.up.stream.ask(append([]byte(nil), at.message()...), func(reply []byte, err error) {
 		l.streamDone(at, gen, reply, err)
 	})
+	if err != nil {
+		l.failed(at, failNetwork, now)
+	}
 }
 
 // due acts on an attempt whose time has come.

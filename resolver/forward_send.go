@@ -59,6 +59,10 @@ func (l *lane) send(now int64) {
 
 // sendTo sends batch to u.
 func (l *lane) sendTo(u *upstream, batch []*attempt, now int64) {
+	if batch[0].fl != nil {
+		l.f.lastQuery.Store(now)
+		u.health.lastAsked.Store(now)
+	}
 	n := len(batch)
 	for from := 0; from < n; {
 		s, single, err := l.sockFor(u, now)

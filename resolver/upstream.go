@@ -73,11 +73,12 @@ type UpstreamStat struct {
 	Duration Duration  // from an attempt to its reply; Source is unused
 }
 
-// asyncAsker asks over a stream. ask never blocks; done is called exactly once,
-// from any goroutine, without locks held. query is the whole message and may be
-// kept and changed.
+// asyncAsker asks over a stream. ask never blocks. Unless it returns an error,
+// done is called at most once, later, from any goroutine, without locks held;
+// the caller has timers of its own. query is the whole message and may be kept
+// and changed.
 type asyncAsker interface {
-	ask(query []byte, done func(reply []byte, err error))
+	ask(query []byte, done func(reply []byte, err error)) error
 	reset() // the network changed: use no old connection for new queries
 	close() // no further ask; running ones fail, goroutines are joined
 }

@@ -253,13 +253,14 @@ func (c *streamConn) end(err error) {
 	}
 	var lost []*streamQuery
 	for _, q := range c.pending {
-		if c.served && !q.retried && !a.closed && !isTimeout(err) {
+		if c.served && !q.retried && !isTimeout(err) {
 			q.retried = true
 			q.since = time.Now()
-			a.askLocked(q)
-		} else {
-			lost = append(lost, q)
+			if a.askLocked(q) == nil {
+				continue
+			}
 		}
+		lost = append(lost, q)
 	}
 	c.pending, c.queue = nil, nil
 	a.mu.Unlock()
@@ -273,7 +274,6 @@ func (c *streamConn) purgeLocked() {
 	for id, q := range c.pending {
 		if time.Since(q.since) > 2*streamLife {
 			delete(c.pending, id)
-			go q.done(nil, errStreamClosed)
 		}
 	}
 }

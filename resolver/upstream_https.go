@@ -62,19 +62,16 @@ func newHTTPSAsker(s Server, roots *x509.CertPool) *httpsAsker {
 	return a
 }
 
-func (a *httpsAsker) ask(msg []byte, done func([]byte, error)) {
+func (a *httpsAsker) ask(msg []byte, done func([]byte, error)) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.closed {
+		return errStreamClosed
+	}
 	select {
 	case a.slots <- struct{}{}:
 	default:
-		go done(nil, errStreamFull)
-		return
-	}
-	if a.closed {
-		<-a.slots
-		go done(nil, errStreamClosed)
-		return
+		return errStreamFull
 	}
 	a.wg.Add(1)
 	go func() {
@@ -83,6 +80,7 @@ func (a *httpsAsker) ask(msg []byte, done func([]byte, error)) {
 		<-a.slots
 		done(reply, err)
 	}()
+	return nil
 }
 
 // post asks with ID 0, as RFC 8484 section 4.1 wants for caches' sake.

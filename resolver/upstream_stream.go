@@ -62,22 +62,20 @@ func newStreamAsker(s Server, roots *x509.CertPool) *streamAsker {
 	return a
 }
 
-func (a *streamAsker) ask(msg []byte, done func([]byte, error)) {
+func (a *streamAsker) ask(msg []byte, done func([]byte, error)) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.askLocked(&streamQuery{msg: msg, id: binary.BigEndian.Uint16(msg), done: done, since: time.Now()})
+	return a.askLocked(&streamQuery{msg: msg, id: binary.BigEndian.Uint16(msg), done: done, since: time.Now()})
 }
 
 // askLocked gives q to a connection, new if need be.
-func (a *streamAsker) askLocked(q *streamQuery) {
+func (a *streamAsker) askLocked(q *streamQuery) error {
 	if a.closed {
-		go q.done(nil, errStreamClosed)
-		return
+		return errStreamClosed
 	}
 	c := a.pickLocked(q.retried)
 	if c == nil {
-		go q.done(nil, errStreamFull)
-		return
+		return errStreamFull
 	}
 	id := uint16(mrand.Uint32())
 	for c.pending[id] != nil {
@@ -87,6 +85,7 @@ func (a *streamAsker) askLocked(q *streamQuery) {
 	c.pending[id] = q
 	c.queue = append(c.queue, q)
 	c.wakeUp()
+	return nil
 }
 
 // pickLocked returns a connection for one more query: one that does not hang
