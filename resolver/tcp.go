@@ -108,9 +108,9 @@ func (s *tcpServer) add(nc *net.TCPConn) {
 		nc.Close()
 		return
 	}
-	c := &tcpConn{s: s, conn: nc, raw: raw, host: remote.AddrPort().Addr().Unmap(),
+	c := &tcpConn{s: s, accepted: time.Now().UnixNano(), conn: nc, raw: raw, host: remote.AddrPort().Addr().Unmap(),
 		addr: mmsg.AddrFrom(remote.AddrPort()), wake: make(chan struct{}, 1)}
-	c.active.Store(time.Now().UnixNano())
+	c.active.Store(c.accepted)
 	s.mu.Lock()
 	if s.stopped {
 		s.mu.Unlock()
@@ -157,14 +157,9 @@ func (s *tcpServer) victimLocked(c *tcpConn) *tcpConn {
 		sameHost = true
 	}
 	var oldest *tcpConn
-	busiest := false // oldest is not idle
 	for o := range s.conns {
-		if sameHost && o.host != c.host {
-			continue
-		}
-		busy := o.busy()
-		if oldest == nil || busiest && !busy || busy == busiest && o.active.Load() < oldest.active.Load() {
-			oldest, busiest = o, busy
+		if (!sameHost || o.host == c.host) && (oldest == nil || o.yields(oldest)) {
+			oldest = o
 		}
 	}
 	return oldest

@@ -19,12 +19,13 @@ import (
 // answers; replies that come later are written by whoever brings them.
 type tcpConn struct {
 	// Immutable.
-	s    *tcpServer
-	conn *net.TCPConn
-	raw  syscall.RawConn
-	host netip.Addr
-	addr mmsg.Addr
-	wake chan struct{} // has room for one: something that run may wait for has happened
+	s        *tcpServer
+	conn     *net.TCPConn
+	raw      syscall.RawConn
+	host     netip.Addr
+	addr     mmsg.Addr
+	accepted int64         // Unix nanoseconds
+	wake     chan struct{} // has room for one: something that run may wait for has happened
 
 	// Owned by the goroutine of run.
 	rest   []byte // read but not served: an unfinished frame, or more than may be in flight
@@ -33,7 +34,7 @@ type tcpConn struct {
 	broken bool
 
 	// Any goroutine.
-	active   atomic.Int64 // Unix nanoseconds of the last query or reply, by the sweeper's or reader's clock
+	active   atomic.Int64 // Unix nanoseconds of the sweeper's look that saw the last query or reply
 	moved    atomic.Bool  // a query or reply since the sweeper's last look
 	since    atomic.Int64 // Unix nanoseconds when the sweeper first saw the unfinished frame; 0 = none, -1 = not seen yet
 	inflight atomic.Int32 // queries whose reply comes later
@@ -207,6 +208,22 @@ func (c *tcpConn) signal() {
 
 // busy reports whether somebody waits for replies on c.
 func (c *tcpConn) busy() bool { return c.inflight.Load() > 0 || c.unsent.Load() > 0 }
+
+// yields reports whether c makes room for a new connection rather than o: idle
+// ones before busy ones, then those that have been idle for longer, as far as
+// the sweeper's looks can tell.
+func (c *tcpConn) yields(o *tcpConn) bool {
+	if a, b := c.busy(), o.busy(); a != b {
+		return b
+	}
+	if a, b := c.moved.Load(), o.moved.Load(); a != b {
+		return b
+	}
+	if a, b := c.active.Load(), o.active.Load(); a != b {
+		return a < b
+	}
+	return c.accepted < o.accepted
+}
 
 // check closes c if its time is over.
 func (c *tcpConn) check(now int64, idle time.Duration) {
