@@ -31,6 +31,18 @@ func newCollector() *collector {
 func (c *collector) Sample(s rank.Sample) { c.samples <- s }
 func (c *collector) Addresses(f Found)    { c.found <- f }
 
+// next waits for the next sample.
+func (c *collector) next(t testing.TB) rank.Sample {
+	t.Helper()
+	select {
+	case s := <-c.samples:
+		return s
+	case <-time.After(10 * time.Second):
+		t.Fatal("no sample came")
+		return rank.Sample{}
+	}
+}
+
 // newProber makes a prober that is stopped at the end of the test.
 func newProber(t testing.TB, o Options) *Prober {
 	t.Helper()
@@ -335,7 +347,7 @@ func TestRetries(t *testing.T) {
 	p.Start()
 	p.SetName("www.example.com", []Target{target(check, 5*time.Second)})
 	for try := range 3 {
-		s := <-sink.samples
+		s := sink.next(t)
 		if s.Try != try || s.Final != (try == 2) || (s.Outcome == rank.OK) != (try == 2) {
 			t.Errorf("sample %d: %+v", try, s)
 		}

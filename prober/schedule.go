@@ -24,6 +24,10 @@ const (
 	// 104 us of CPU a probe, 1 ms 86 us, 2 ms 75 us.
 	slack = 2 * time.Millisecond
 
+	// maxBatch bounds the probes that start together. After a stall hundreds are due; all at
+	// once they would measure each other. The rest starts when the replies had their turn.
+	maxBatch = 32
+
 	// spread is the jitter of an interval, to either side.
 	spread = 0.1
 )
@@ -74,7 +78,7 @@ func (p *Prober) startDue() {
 	defer p.mu.Unlock()
 	p.armed = moment(never)
 	now := p.now()
-	for p.heap.len() > 0 && !p.stopped {
+	for n := 0; n < maxBatch && p.heap.len() > 0 && !p.stopped; n++ {
 		j := p.heap.head()
 		if j.due > now.add(min(slack, j.every/10)) {
 			break

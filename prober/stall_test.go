@@ -82,6 +82,17 @@ func startHelper(t *testing.T, addr netip.AddrPort, timeout time.Duration, env .
 	return cmd, lines
 }
 
+func nextLine(t *testing.T, lines chan string) string {
+	t.Helper()
+	select {
+	case line := <-lines:
+		return line
+	case <-time.After(20 * time.Second):
+		t.Fatal("the helper is silent")
+		return ""
+	}
+}
+
 // A process that was stopped in the middle of a probe must not blame the candidate, neither for
 // a timeout nor for a latency.
 func TestStoppedProcessMarksItsProbes(t *testing.T) {
@@ -98,7 +109,10 @@ func TestStoppedProcessMarksItsProbes(t *testing.T) {
 			asked, answer := make(chan bool, 100), make(chan bool, 1000)
 			addr := serve(t, func(c net.Conn) {
 				request(c)
-				asked <- true
+				select {
+				case asked <- true:
+				default:
+				}
 				if tt.answer {
 					<-answer
 					c.Write([]byte(okReply))
@@ -115,18 +129,20 @@ func TestStoppedProcessMarksItsProbes(t *testing.T) {
 			answer <- true
 			time.Sleep(700 * time.Millisecond) // how long it is stopped; nothing is waited for
 			cmd.Process.Signal(syscall.SIGCONT)
-			got := <-lines
+			got := nextLine(t, lines)
 			if !strings.HasPrefix(got, fmt.Sprint(uint8(tt.want), " true ")) {
 				t.Errorf("outcome, delayed, detail = %s, want %d true", got, uint8(tt.want))
 			}
 			// And then it is as ever: a probe that nobody delays is not marked. A busy machine
 			// may delay some.
 			for range 1000 {
-				answer <- true
-				if got = <-lines; strings.HasPrefix(got, fmt.Sprint(uint8(tt.want), " false ")) {
+				select {
+				case answer <- true:
+				default:
+				}
+				if got = nextLine(t, lines); strings.HasPrefix(got, fmt.Sprint(uint8(tt.want), " false ")) {
 					return
 				}
-				<-asked
 			}
 			t.Errorf("still marked: %s", got)
 		})
@@ -136,7 +152,7 @@ func TestStoppedProcessMarksItsProbes(t *testing.T) {
 // Without a free descriptor a probe is skipped and not counted against the candidate.
 func TestNoDescriptors(t *testing.T) {
 	_, lines := startHelper(t, serve(t, reply(okReply)), time.Second, "PROBER_TEST_FILES=1")
-	if got := <-lines; !strings.HasPrefix(got, fmt.Sprint(uint8(rank.Aborted))) || !strings.Contains(got, "skipped, this host is short of resources") {
+	if got := nextLine(t, lines); !strings.HasPrefix(got, fmt.Sprint(uint8(rank.Aborted))) || !strings.Contains(got, "skipped, this host is short of resources") {
 		t.Error(got)
 	}
 }
@@ -198,16 +214,14 @@ func TestStopLeavesNothing(t *testing.T) {
 		p.SetHosts([]Host{{Name: "n", Candidate: "c", Hosts: []string{"h"}}})
 		p.SetName("www.example.com", watched(s, 20))
 		for range 20 {
-			<-sink.samples
+			sink.next(t)
 		}
 		eventually(t, "all watched", func() bool { return p.Stats().Watching == 20 })
 		if err := p.Stop(t.Context()); err != nil {
 			t.Error(err)
 		}
 		eventually(t, "the server's end", func() bool {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			return len(s.all) == 0
+			return s.idle() == 0
 		})
 	}
 	cycle()

@@ -4,19 +4,18 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"hard/internal/rank"
 )
 
-// idleServer answers HTTP and keeps track of the connections that never asked for anything.
+// idleServer answers HTTP and keeps track of the connections that did not ask for anything. Once a
+// probe has its reply, the watched ones are left.
 type idleServer struct {
-	l    net.Listener
-	mu   sync.Mutex
-	all  map[net.Conn]bool
-	hits atomic.Int32
+	l   net.Listener
+	mu  sync.Mutex
+	all map[net.Conn]bool
 }
 
 func newIdleServer(t testing.TB) *idleServer {
@@ -29,15 +28,21 @@ func newIdleServer(t testing.TB) *idleServer {
 		s.mu.Lock()
 		s.all[c] = true
 		s.mu.Unlock()
-		if len(request(c)) > 0 {
-			s.hits.Add(1)
-			c.Write([]byte(okReply))
-		}
+		asked := len(request(c)) > 0
 		s.mu.Lock()
 		delete(s.all, c)
 		s.mu.Unlock()
+		if asked {
+			c.Write([]byte(okReply))
+		}
 	})
 	return s
+}
+
+func (s *idleServer) idle() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all)
 }
 
 // closeAll ends all open connections, as the death of the process would.
@@ -88,15 +93,15 @@ func TestWatchBreakPlusRefusal(t *testing.T) {
 		p.Start()
 		ts := watched(s, 1)
 		p.SetName("www.example.com", ts)
-		if got := <-sink.samples; got.Outcome != rank.OK {
+		if got := sink.next(t); got.Outcome != rank.OK {
 			t.Fatalf("%+v", got)
 		}
-		eventually(t, "the watched connection", func() bool { return p.Stats().Watching == 1 })
+		eventually(t, "the watched connection", func() bool { return p.Stats().Watching == 1 && s.idle() == 1 })
 		s.l.Close()
 		begin := time.Now()
 		s.closeAll(reset)
 		for i := range 3 {
-			got := <-sink.samples
+			got := sink.next(t)
 			if got.Outcome != rank.Refused || !got.Final {
 				t.Errorf("sample %d: %+v", i, got)
 			}
@@ -117,11 +122,11 @@ func TestWatchIdleClose(t *testing.T) {
 	p.Start()
 	ts := watched(s, 1)
 	p.SetName("www.example.com", ts)
-	<-sink.samples
+	sink.next(t)
 	for range 3 {
 		eventually(t, "the watched connection", func() bool { return p.Stats().Watching == 1 })
 		eventually(t, "an open connection", func() bool { return s.closeAll(false) > 0 })
-		if got := <-sink.samples; got.Outcome != rank.OK {
+		if got := sink.next(t); got.Outcome != rank.OK {
 			t.Errorf("%+v", got)
 		}
 	}
@@ -145,7 +150,7 @@ func TestWatchComesBack(t *testing.T) {
 	p.Start()
 	ts := watched(s, 1)
 	p.SetName("www.example.com", ts)
-	if got := <-sink.samples; got.Outcome != rank.Refused {
+	if got := sink.next(t); got.Outcome != rank.Refused {
 		t.Fatalf("%+v", got)
 	}
 	l, err := net.Listen("tcp", addr)
@@ -154,7 +159,7 @@ func TestWatchComesBack(t *testing.T) {
 	}
 	serveOn(t, l, reply(okReply))
 	p.ProbeNow(ts[0].Key)
-	if got := <-sink.samples; got.Outcome != rank.OK {
+	if got := sink.next(t); got.Outcome != rank.OK {
 		t.Fatalf("%+v", got)
 	}
 	eventually(t, "the watched connection", func() bool { return p.Stats().Watching == 1 })
