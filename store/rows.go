@@ -141,7 +141,7 @@ func (c *configRow) write(w *writer) error {
 
 func (c *CurrentState) kind() string { return "current" }
 func (c *CurrentState) write(w *writer) error {
-	id, err := w.endpoint(c.Key)
+	id, err := w.endpoint(c.Key, !c.Checked.IsZero())
 	if err != nil {
 		return err
 	}

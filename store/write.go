@@ -86,7 +86,7 @@ func (w *writer) writeSamples(samples []rank.Sample) error {
 
 // bind appends the columns of one probe.
 func (w *writer) bind(p *rank.Sample) error {
-	endpoint, err := w.endpoint(p.Key)
+	endpoint, err := w.endpoint(p.Key, true)
 	if err != nil {
 		return err
 	}
@@ -116,8 +116,9 @@ func phases(p *rank.Phases) (connect, tls, wait, rest any) {
 	return connect, tls, wait, p.Total.Microseconds() - last
 }
 
-// endpoint gives the id of an endpoint, made at its first use.
-func (w *writer) endpoint(k rank.Key) (int64, error) {
+// endpoint gives the id of an endpoint, made at its first use. keep remembers it: for endpoints that
+// are probed, whose rows are many.
+func (w *writer) endpoint(k rank.Key, keep bool) (int64, error) {
 	hour := w.s.o.Now().UnixMilli() / hourMs * hourMs
 	if d := w.ids[k]; d != nil && d.used == hour {
 		return d.id, nil
@@ -142,7 +143,9 @@ func (w *writer) endpoint(k rank.Key) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	w.ids[k] = d
+	if keep {
+		w.ids[k] = d
+	}
 	return d.id, nil
 }
 

@@ -69,9 +69,9 @@ func (h history) Answer(a engine.AnswerChange) {
 func (h history) Current(rows []engine.EndpointState) {
 	for i := range rows {
 		r := &rows[i]
-		health, err := json.Marshal(&r.Health)
-		if err != nil {
-			health = nil // plain data: it can't fail
+		var health json.RawMessage
+		if !r.Health.Checked.IsZero() { // else there is nothing to start warm from
+			health, _ = json.Marshal(&r.Health) // plain data: it can't fail
 		}
 		h.Put(store.CurrentState{
 			Key: r.Key, State: r.Health.State, Override: r.Override, Tier: r.Tier, Weight: r.Weight,

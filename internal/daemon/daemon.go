@@ -45,7 +45,7 @@ type Daemon struct {
 	prober   *prober.Prober
 	engine   *engine.Engine
 	sight    sight // admin.go
-	trimmer  trimmer
+	trimmer  *trimmer
 
 	reloading sync.Mutex     // one reload at a time
 	config    *config.Config // the one in force; guarded by reloading
@@ -94,7 +94,7 @@ func Start(c *config.Config, o Options) (*Daemon, error) {
 	o.Log.Info("serving", "listen", addrsText(r.Addrs()), "names", len(c.Names), "config", c.File,
 		"version", o.Version, "after", time.Since(began).Round(time.Microsecond))
 	d.warnBeside()
-	d.trimmer.soon()
+	d.trimmer = newTrimmer()
 	return d, nil
 }
 

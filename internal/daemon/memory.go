@@ -8,48 +8,58 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
 
-// trimAfter is when, after a start or a reload, the memory that only it needed is given back.
-// It is late enough for the first probes and their history to be through.
-const trimAfter = 2 * time.Second
+// trimAfter is when, after a start or a reload, the memory that only it needed is given back: soon,
+// and once more when the history of thousands of first answers is written, too.
+var trimAfter = [...]time.Duration{time.Second, 10 * time.Second}
 
-// trimmer runs trim once, some time after the last call of soon.
+// trimmer runs trim at the times of trimAfter after each call of soon. Its goroutine lives from
+// newTrimmer to stop.
 type trimmer struct {
-	mu      sync.Mutex
-	timer   *time.Timer
-	stopped bool
-	running sync.WaitGroup
+	kick, quit, done chan struct{}
 }
 
+func newTrimmer() *trimmer {
+	t := &trimmer{kick: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+	go t.run()
+	return t
+}
+
+func (t *trimmer) run() {
+	defer close(t.done)
+	left := trimAfter[:]
+	timer := time.NewTimer(left[0])
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			trim()
+			if left = left[1:]; len(left) > 0 {
+				timer.Reset(left[0])
+			}
+		case <-t.kick:
+			left = trimAfter[:]
+			timer.Reset(left[0])
+		case <-t.quit:
+			return
+		}
+	}
+}
+
+// soon asks for the times to begin anew.
 func (t *trimmer) soon() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.stopped {
-		return
+	select {
+	case t.kick <- struct{}{}:
+	default:
 	}
-	if t.timer != nil && t.timer.Stop() {
-		t.running.Done()
-	}
-	t.running.Add(1)
-	t.timer = time.AfterFunc(trimAfter, func() {
-		defer t.running.Done()
-		trim()
-	})
 }
 
-// stop waits for a trim that runs.
 func (t *trimmer) stop() {
-	t.mu.Lock()
-	t.stopped = true
-	if t.timer != nil && t.timer.Stop() {
-		t.running.Done()
-	}
-	t.mu.Unlock()
-	t.running.Wait()
+	close(t.quit)
+	<-t.done
 }
 
 // trim gives the machine back what only a start or a reload needed: the heap that held the

@@ -38,12 +38,11 @@ func (e *Engine) rebuild(now time.Time) {
 func (e *Engine) decide(n *name, now time.Time, urgent bool) {
 	d := rank.Decide(n.cfg.Policy, e.view(n), n.memory, now)
 	n.before, n.decided = n.memory, now
-	if n.memory == nil || !n.memory.Equal(&d.Memory) {
+	// Where nothing is probed there is no latency to be sticky about: file order decides.
+	if !n.static && (n.memory == nil || !n.memory.Equal(&d.Memory)) {
 		m := d.Memory // a pointer into d would keep all of it
 		n.memory = &m
-		if !n.static {
-			e.o.Recorder.Memory(n.cfg.Name, d.Memory)
-		}
+		e.o.Recorder.Memory(n.cfg.Name, m)
 	}
 	e.schedule(n, d.Next)
 	e.noteSelected(n, &d)
