@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // These tests run the real program on port 53 of a network namespace of its own, which has a
@@ -183,7 +184,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("HARD_TEST_OUTSIDE") != "" {
 		outside()
 	}
-	os.Exit(m.Run())
+	testscript.Main(m, map[string]func(){"hard": main})
 }
 
 const hostConfig = `

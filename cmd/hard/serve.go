@@ -20,8 +20,7 @@ import (
 const stopGrace = 5 * time.Second
 
 // The garbage collector's settings while the configuration is read and afterwards, in percent of
-// the live heap: 50 instead of Go's 100 keeps us small for a little CPU on the slow side; the
-// answering path makes no garbage.
+// the live heap; the daemon tunes it once it knows how much lives (internal/daemon/memory.go).
 const (
 	startGC  = 400
 	steadyGC = 50

@@ -64,7 +64,7 @@ func isTerminal(w io.Writer) bool {
 
 // line adds a line, wrapped where it is too long.
 func (p *page) line(style colour, format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
+	text := strings.TrimRight(fmt.Sprintf(format, args...), " ")
 	indent := len(text) - len(strings.TrimLeft(text, " "))
 	for i, l := range wrap(strings.TrimLeft(text, " "), pageWidth-indent-2) {
 		if i > 0 {
@@ -170,8 +170,11 @@ func cut(text string, width int) string {
 	return string(r[:max(width-1, 0)]) + "…"
 }
 
-// wrap breaks text into lines at blanks. A word longer than a line is broken, too.
+// wrap breaks text that is longer than a line at blanks. A word longer than a line is broken, too.
 func wrap(text string, width int) []string {
+	if text != "" && utf8.RuneCountInString(text) <= width {
+		return []string{text}
+	}
 	var lines []string
 	line := ""
 	for word := range strings.FieldsSeq(text) {

@@ -68,16 +68,12 @@ func (v *verb) arity(args []string) error {
 const usageWidth = 80
 
 func usage(w io.Writer) {
-	fmt.Fprintf(w, `hard: a per-host high-availability stub resolver
-
-  hard [flags] [CONFIG]     serve; CONFIG is $HARD_CONFIG or %s where not given
-  hard -check [CONFIG]      validate a configuration and exit
-
-What can be asked of a running hard, and more:
-`, defaultConfig)
+	fmt.Fprint(w, "hard: a per-host high-availability stub resolver\n\n")
+	entry(w, "hard [flags] [CONFIG]", 34, "serve; CONFIG is $HARD_CONFIG or "+defaultConfig+" where not given")
+	entry(w, "hard -check [CONFIG]", 34, "validate a configuration and exit")
 	for _, v := range verbs() {
 		if !v.hidden {
-			entry(w, v.name+" "+v.args, 34, v.help)
+			entry(w, "hard "+v.name+" "+v.args, 34, v.help)
 		}
 	}
 	fmt.Fprint(w, "\nFlags (they may follow what they belong to):\n")
@@ -115,17 +111,15 @@ func (d *flagDef) usage() string {
 	return s
 }
 
-// entry writes a term and its explanation beside it.
+// entry writes a term and its explanation beside it, or below it where the term is long.
 func entry(w io.Writer, term string, indent int, text string) {
-	first := fmt.Sprintf("  %-*s", indent-2, strings.TrimSpace(term))
-	if len(first) > indent-1 {
+	first := "  " + strings.TrimSpace(term)
+	if len(first) > indent-2 {
 		fmt.Fprintln(w, first)
-		first = strings.Repeat(" ", indent)
+		first = ""
 	}
-	for i, line := range wrap(text, usageWidth-indent) {
-		if i > 0 {
-			first = strings.Repeat(" ", indent)
-		}
-		fmt.Fprintln(w, first+line)
+	for _, line := range wrap(text, usageWidth-indent) {
+		fmt.Fprintf(w, "%-*s%s\n", indent, first, line)
+		first = ""
 	}
 }
