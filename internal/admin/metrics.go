@@ -21,8 +21,13 @@ import (
 // scrapes that may run at one time.
 const maxScrapes = 4
 
+// allDescs are all that desc has made, for the tests of what rests on them.
+var allDescs []*prometheus.Desc
+
 func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("hard_"+name, help, labels, nil)
+	d := prometheus.NewDesc("hard_"+name, help, labels, nil)
+	allDescs = append(allDescs, d)
+	return d
 }
 
 // The metrics of the contract, section 7, and some more of the same kind at the end.
