@@ -7,11 +7,19 @@ import time
 
 import contenders
 from contenders import ANSWER, Names
-from lib import ALONE, CPUS, LOAD, SERVER, Client, Proc, Table, counter, free_port, measure, parse_qload, run_load, say, wait, wait_ready, write
+from lib import ALONE, CPUS, LOAD, SERVER, Client, Proc
+from lib import counter, free_port, measure, parse_qload, read, run_load, wait, wait_ready
+from table import Table
 
 RATE = 10000
 WEB = "127.3.0.1"  # the first address of the HTTP candidates
-LATENCY = [("CPU us/query", "cpu_us", 2, True), ("p50 us", "p50_us", 0, True), ("p99 us", "p99_us", 0, True), ("kqps", "kqps", 1, False), ("lost %", "lost_pct", 2, False)]
+LATENCY = [  # columns: heading, key, digits, and whether hard's ratio stands beside it
+    ("CPU us/query", "cpu_us", 2, True),
+    ("p50 us", "p50_us", 0, True),
+    ("p99 us", "p99_us", 0, True),
+    ("kqps", "kqps", 1, False),
+    ("lost %", "lost_pct", 2, False),
+]
 SPIN = ["-S"] if ALONE else []
 
 
@@ -19,10 +27,13 @@ def qload(run, port, *args, helpers=(), server):
     """CPU per query and latencies of one load."""
     argv = [f"{run.tools}/qload", "-p", str(port), "-l", str(run.seconds), *args]
     v = measure(server, lambda: parse_qload(run_load(argv)), helpers)
-    v["kqps"], v["lost_pct"] = v["qps"] / 1e3, 100 * v["lost"] / max(v["sent"], 1)
     if v["ok"] < 0.999 * v["received"] and v["ok"]:  # the echo has none at all
         raise RuntimeError(f"only {v['ok']:.0f} of {v['received']:.0f} replies were answers")
-    return v
+    return rates(v)
+
+
+def rates(v):
+    return v | {"kqps": v["qps"] / 1e3, "lost_pct": 100 * v["lost"] / max(v["sent"], 1)}
 
 
 def each_contender(run, registry, wanted):
@@ -49,46 +60,43 @@ def answer(run):
 
 
 def work(run):
-    """p99 of answers while 500 probes a second run and a reload swaps the table every second."""
+    """p99 of answers while 500 probes a second run and reloads swap the table."""
     if not run.has("hard"):
         return []
     names = Names(10000, run.tmp)
-    table = Table(f"work: hard at {RATE:,} queries a second, 10,000 names", *LATENCY, ("probes/s", "probes", 0, False), ("reloads seen/s", "reloads", 2, False), base="at work", first="hard")
+    columns = [*LATENCY, ("probes/s", "probes", 0, False), ("reloads/s", "reloads", 2, False)]
+    table = Table(f"work: hard at {RATE:,} queries a second, 10,000 names", *columns, base="at work", first="hard")
     web_port = free_port()
     with web(run, web_port, 500) as httpd:
         for rnd, busy in itertools.product(range(run.rounds), (False, True)):
             s = contenders.Setup(run.tools, run.new_dir(), free_port(), names)
-            probed = "".join(f'[name."probed-{i}.{contenders.ZONE}"]\ncandidates = ["{a}"]\ncheck = "http://:{web_port}/"\n' for i, a in enumerate(web_addresses(500)))
-
-            def config(ttl):
-                defaults = f'check = "static:"\nttl = "{ttl}s"\ninterval = "1s"'
-                return contenders.hard_config(s, defaults, contenders.hard_static(s) + (probed if busy else ""))
-
-            server = Proc([f"{run.tools}/hard", config(1)], SERVER, s.dir + "/log")
+            toml = contenders.hard_static(s) + (contenders.hard_probed(web_addresses(500), web_port) if busy else "")
+            defaults = 'check = "static:"\ninterval = "1s"\nttl = '
+            configs = {ttl: read(contenders.hard_config(s, f'{defaults}"{ttl}s"', toml)) for ttl in (2, 1)}
+            server = Proc([f"{run.tools}/hard", s.dir + "/hard.toml"], SERVER, s.dir + "/log")
             with server, run.survive("hard"):
                 wait_ready(server, s.port, *names.hosts[-1][:2])
                 time.sleep(2)  # first verdicts
-                argv = [f"{run.tools}/qload", "-p", str(s.port), "-l", str(max(run.seconds, 3)), "-f", names.queries, "-Q", str(RATE)]
-                load = lambda: with_reloads(run, server, s.port, names.hosts[-1][0], config, argv) if busy else parse_qload(run_load(argv))
-                v = measure(server, load, [httpd], tries=1 if busy else 3)
-                v["kqps"], v["lost_pct"] = v["qps"] / 1e3, 100 * v["lost"] / max(v["sent"], 1)
-                table.add("at work" if busy else "quiet", rnd, v)
-    table.notes = ["Each reload changes the TTL of all names, so the whole table is built anew; it counts when an answer shows it."]
+                argv = [f"{run.tools}/qload", "-p", str(s.port), "-l", "4", "-f", names.queries, "-Q", str(RATE)]
+                quiet = lambda: parse_qload(run_load(argv))
+                at_work = lambda: with_reloads(run, server, s, configs, argv)
+                v = measure(server, at_work if busy else quiet, [httpd])
+                table.add("at work" if busy else "quiet", rnd, rates(v))
+    table.notes = ["A reload changes the TTL of all names, so the whole table is built anew; it counts when an answer shows it."]
     return [table]
 
 
-def with_reloads(run, server, port, name, config, argv):
-    """Runs the load while reloading once a second; adds the rates of probes and of reloads."""
+def with_reloads(run, server, s, configs, argv):
+    """Runs the load while reloading again and again; adds the rates of probes and of reloads."""
     probes0, t0, seen = counter(run.web_counter), time.monotonic(), 0
-    with Proc(argv, LOAD, run.tmp + "/qload.out") as gen, Client("127.0.0.1", port) as client:
-        for ttl in itertools.cycle((2, 1)):
+    with Proc(argv, LOAD, run.tmp + "/qload.out") as gen, Client("127.0.0.1", s.port) as client:
+        for ttl in itertools.cycle(configs):
             if wait(lambda: not gen.alive(), 1, 0.01) is not None:
                 break
-            config(ttl)
+            s.file("hard.toml", configs[ttl])
             server.signal(signal.SIGHUP)
-            seen += wait(lambda: (client.ask(name) or [("", 0)])[0][1] == ttl, 1, 0.02) is not None
-    with open(run.tmp + "/qload.out") as f:
-        v = parse_qload(f.read().splitlines()[-1])
+            seen += wait(lambda: (client.ask(s.names.hosts[0][0]) or [("", 0)])[0][1] == ttl, 1, 0.02) is not None
+    v = parse_qload(read(run.tmp + "/qload.out").splitlines()[-1])
     t = time.monotonic() - t0
     return v | {"probes": (counter(run.web_counter) - probes0) / t, "reloads": seen / t}
 
@@ -115,7 +123,8 @@ def tcp(run):
         server, port = contenders.start(ANSWER, name, run.tools, run.tmp, SERVER, names=names)
         with server, run.survive(name):
             wait_ready(server, port, names.hosts[-1][0], names.hosts[-1][1])
-            argv = ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-m", "tcp", "-d", names.queries, "-c", "16", "-q", "64", "-T", "1", "-l", str(max(1, round(run.seconds)))]
+            argv = ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-m", "tcp", "-d", names.queries]
+            argv += ["-c", "16", "-q", "64", "-T", "1", "-l", str(round(run.seconds))]
             table.add(name, rnd, measure(server, lambda: parse_dnsperf(run_load(argv))))
     return [table]
 
@@ -139,7 +148,12 @@ def parse_dnsperf(out):
 
 def startup(run):
     """From exec to the first right answer; memory and idle CPU two seconds after it."""
-    columns = [("first right answer ms", "ready_ms", 0, True), ("CPU to get there ms", "cpu_ms", 0, True), ("PSS MiB", "pss", 1, True), ("idle CPU ms/s", "idle", 2, False)]
+    columns = [
+        ("first right answer ms", "ready_ms", 0, True),
+        ("CPU to get there ms", "cpu_ms", 0, True),
+        ("PSS MiB", "pss", 1, True),
+        ("idle CPU ms/s", "idle", 2, False),
+    ]
     tables = []
     for count in (10000, 10):
         names = Names(count, run.tmp)
@@ -152,8 +166,8 @@ def startup(run):
     with web(run, web_port, 10):
         for rnd in range(run.rounds if run.has("hard") else 0):
             s = contenders.Setup(run.tools, run.new_dir(), free_port())
-            probed = "".join(f'[name."n{i}.{contenders.ZONE}"]\ncandidates = ["{a}"]\n' for i, a in enumerate(web_addresses(10)))
-            config = contenders.hard_config(s, f'interval = "2s"\ncheck = "http://:{web_port}/"', probed)
+            names = contenders.hard_probed(web_addresses(10), web_port)
+            config = contenders.hard_config(s, 'interval = "2s"', names)
             server = Proc([f"{run.tools}/hard", config], set(CPUS), s.dir + "/log")
             with server, run.survive("hard"):
                 tables[-1].add("hard, each probed every 2 s", rnd, settle(run, server, s.port, f"n9.{contenders.ZONE}", web_addresses(10)[9]))
@@ -166,4 +180,5 @@ def settle(run, server, port, name, want):
     time.sleep(2)
     cpu2, t2 = server.cpu(), time.monotonic()
     time.sleep(5 * run.seconds)
-    return {"ready_ms": ready * 1e3, "cpu_ms": cpu * 1e3, "pss": server.pss_mib(), "idle": (server.cpu() - cpu2) * 1e3 / (time.monotonic() - t2)}
+    idle = (server.cpu() - cpu2) / (time.monotonic() - t2)
+    return {"ready_ms": ready * 1e3, "cpu_ms": cpu * 1e3, "pss": server.pss_mib(), "idle": idle * 1e3}

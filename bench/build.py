@@ -3,11 +3,12 @@
 import os
 import shutil
 import subprocess
+import sys
 
 from lib import read, say, write
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PACKAGES = {"gdnsd": "gdnsd", "nsd": "nsd", "knotd": "knot", "dnsdist": "dnsdist", "unbound": "unbound", "haproxy": "haproxy", "dnsperf": "dnsperf", "gcc": "gcc"}
+PACKAGES = {p: p for p in ("gdnsd", "nsd", "dnsdist", "unbound", "haproxy", "dnsperf", "gcc")} | {"knotd": "knot"}  # by program
 POLICY = "/usr/sbin/policy-rc.d"  # asked by Debian's maintainer scripts before they start a service; 101: don't
 
 
@@ -29,11 +30,12 @@ def install():
         os.chmod(POLICY, 0o755)
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     try:
-        subprocess.run(["apt-get", "update", "-qq"], env=env, timeout=300)
-        subprocess.run(["apt-get", "install", "-qq", "--no-install-recommends", "libc6-dev"] + [PACKAGES[p] for p in want], env=env, timeout=900)
+        subprocess.run(["apt-get", "update", "-qq"], env=env, stdout=sys.stderr, timeout=300)
+        packages = ["libc6-dev"] + [PACKAGES[p] for p in want]
+        subprocess.run(["apt-get", "install", "-qq", "--no-install-recommends"] + packages, env=env, stdout=sys.stderr, timeout=900)
         if shutil.which("systemctl"):
-            services = [PACKAGES[p] for p in want if p not in ("dnsperf", "gcc")]
-            subprocess.run(["systemctl", "disable", "--quiet"] + services, stderr=subprocess.DEVNULL, timeout=60)
+            for service in (PACKAGES[p] for p in want if p not in ("dnsperf", "gcc")):
+                subprocess.run(["systemctl", "disable", "--quiet", service], stderr=subprocess.DEVNULL, timeout=60)
     finally:
         if mine:
             os.remove(POLICY)
@@ -43,14 +45,16 @@ def install():
 
 def build(into, hard=None):
     """Puts qload, udpd, httpd and hard (built here, or a copy of the program given) into a directory."""
+    if not shutil.which("gcc"):
+        raise SystemExit("gcc is needed")
     for tool in ("qload", "udpd", "httpd"):
         subprocess.run(["gcc", "-O2", "-Wall", "-o", f"{into}/{tool}", f"{HERE}/{tool}.c"], check=True)
     if hard:
         if hard != "none":
             shutil.copy(hard, f"{into}/hard")
         return
-    r = subprocess.run(["go", "build", "-o", f"{into}/hard", "./cmd/hard"], cwd=os.path.dirname(HERE), env=dict(os.environ, CGO_ENABLED="0"))
-    if r.returncode:
+    env, root = dict(os.environ, CGO_ENABLED="0"), os.path.dirname(HERE)
+    if not shutil.which("go") or subprocess.run(["go", "build", "-o", f"{into}/hard", "./cmd/hard"], cwd=root, env=env).returncode:
         raise SystemExit("hard does not build; --hard PROGRAM takes one built before, --hard none only the peers")
 
 
@@ -60,6 +64,7 @@ def machine():
     system = next((l.split("=", 1)[1].strip('"') for l in read("/etc/os-release").splitlines() if l.startswith("PRETTY_NAME=")), "Linux")
     versions = []
     if shutil.which("dpkg-query"):
-        out = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${Version}\n"] + list(PACKAGES.values())[:-1], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+        query = ["dpkg-query", "-W", "-f", "${Package} ${Version}\n"] + [p for p in PACKAGES.values() if p != "gcc"]
+        out = subprocess.run(query, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
         versions = [l for l in out.splitlines() if len(l.split()) == 2]
     return f"{os.cpu_count()} x {cpu}, Linux {os.uname().release}, {system}.", ", ".join(versions) + "." if versions else ""

@@ -19,11 +19,12 @@ class Names:
 
     count: int
     dir: str
-    hosts: list = field(init=False)  # (name, IPv4, IPv6)
+    hosts: list = field(init=False, default_factory=list)  # (name, IPv4, IPv6)
     queries: str = field(init=False)
 
     def __post_init__(self):
-        self.hosts = [(f"svc-{i:05d}.apps.{ZONE}", f"10.0.{i // 250}.{i % 250 + 1}", f"2001:db8::{i + 1:x}") for i in range(self.count)]
+        for i in range(self.count):
+            self.hosts.append((f"svc-{i:05d}.apps.{ZONE}", f"10.0.{i // 250}.{i % 250 + 1}", f"2001:db8::{i + 1:x}"))
         self.queries = f"{self.dir}/queries-{self.count}"
         lines = [f"{n} {t}\n" for n, _, _ in self.hosts for t in ("A", "AAAA")]
         random.Random(1).shuffle(lines)
@@ -77,16 +78,31 @@ def start(registry, name, tools, tmp, cpus, **setup):
 def hard_config(s, defaults, names, upstreams=("127.0.0.9:9",)):
     """A configuration file for hard; defaults and names are TOML. Nothing answers at 127.0.0.9."""
     servers = ", ".join(f'"{u}"' for u in upstreams)
-    return s.file(
-        "hard.toml",
-        f'[listen]\ndns = ["127.0.0.1:{s.port}"]\nhttp = ""\ncontrol = ""\n[store]\npath = "{s.dir}/hard.db"\n[log]\nlevel = "warn"\n'
-        f"[upstream]\nservers = [{servers}]\n[defaults]\n{defaults}\n{names}",
-    )
+    c = f"""[listen]
+dns = ["127.0.0.1:{s.port}"]
+http = ""
+control = ""
+[store]
+path = "{s.dir}/hard.db"
+[log]
+level = "warn"
+[upstream]
+servers = [{servers}]
+[defaults]
+{defaults}
+{names}"""
+    return s.file("hard.toml", c)
 
 
 def hard_static(s):
     """One name for each of s.names, always healthy."""
     return "".join(f'[name."{n}"]\ncandidates = ["{a}", "{aaaa}"]\n' for n, a, aaaa in s.names.hosts)
+
+
+def hard_probed(addresses, port):
+    """One name for each address, n0.ZONE and so on, with an HTTP check of it."""
+    check = f'check = "http://:{port}/"'
+    return "".join(f'[name."n{i}.{ZONE}"]\n{check}\ncandidates = ["{a}"]\n' for i, a in enumerate(addresses))
 
 
 @contender(ANSWER, "hard", "hard")
@@ -96,7 +112,8 @@ def _(s):
 
 @contender(FORWARD, "hard", "hard")
 def _(s):
-    return [f"{s.tools}/hard", hard_config(s, 'check = "static:"', '[name."local.invalid.test"]\ncandidates = ["127.0.0.1"]\n', s.upstreams)]
+    names = '[name."local.test"]\ncandidates = ["127.0.0.1"]\n'
+    return [f"{s.tools}/hard", hard_config(s, 'check = "static:"', names, s.upstreams)]
 
 
 # --- the floor ---------------------------------------------------------------
@@ -114,7 +131,8 @@ def _(s):
 def _(s):
     os.mkdir(s.dir + "/zones")
     s.zone(f"zones/{ZONE}")
-    s.file("config", f"options => {{ listen => 127.0.0.1:{s.port}, udp_threads => 1, tcp_threads => 1, run_dir => {s.dir}/run, state_dir => {s.dir}/state }}\n")
+    threads = "udp_threads => 1, tcp_threads => 1"
+    s.file("config", f"options => {{ listen => 127.0.0.1:{s.port}, {threads}, run_dir => {s.dir}/run, state_dir => {s.dir}/state }}\n")
     return ["gdnsd", "-c", s.dir, "start"]
 
 
@@ -233,9 +251,13 @@ def _(s):
 
 def haproxy(s, backends, check):
     """backends: [[(address, port)]]; check: options of each server line. Its state is read from s.dir/stats."""
-    lines = [f"global\n  stats socket {s.dir}/stats\n  nbthread 1\n  maxconn 8000\n  spread-checks 50", "defaults\n  mode http\n  timeout connect 1s\n  timeout client 5s\n  timeout server 5s"]
+    lines = [
+        f"global\n  stats socket {s.dir}/stats\n  nbthread 1\n  maxconn 8000\n  spread-checks 50",
+        "defaults\n  mode http\n  timeout connect 1s\n  timeout client 5s\n  timeout server 5s",
+    ]
     if "inter 10ms" in check:
         lines.append("  timeout check 100ms")
     for b, servers in enumerate(backends):
-        lines += [f"backend b{b}", "  option httpchk GET /"] + [f"  server s{i} {a}:{p} check {check}" for i, (a, p) in enumerate(servers)]
+        lines += [f"backend b{b}", "  option httpchk GET /"]
+        lines += [f"  server s{i} {a}:{p} check {check}" for i, (a, p) in enumerate(servers)]
     return ["haproxy", "-db", "-f", s.file("haproxy.cfg", "\n".join(lines) + "\n")]

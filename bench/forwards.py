@@ -7,7 +7,8 @@ import time
 import contenders
 from answers import LATENCY, each_contender, qload
 from contenders import FORWARD, UPSTREAM_ANSWER
-from lib import LOAD, SERVER, Proc, Table, counter, free_port, parse_qload, read, run_load, wait_ready
+from lib import LOAD, SERVER, Proc, counter, free_port, parse_qload, read, run_load, wait_ready
+from table import Table
 
 READY = "ready.fwd.test"
 FIRST, SECOND = "127.0.0.2", "127.0.0.3"
@@ -36,12 +37,20 @@ def forward(run):
 
 def upstream_failover(run):
     """The first of two upstreams is killed (refuses) or stopped (hangs) under 100 unique queries a second."""
-    columns = [("queries", "sent", 0, False), ("lost", "lost", 0, False), ("errors", "errors", 0, False), ("over 100 ms", "slow", 0, False), ("worst ms", "worst_ms", 1, False), ("upstream packets/query, quiet", "packets", 2, False)]
+    columns = [
+        ("queries", "sent", 0, False),
+        ("lost", "lost", 0, False),
+        ("errors", "errors", 0, False),
+        ("over 100 ms", "slow", 0, False),
+        ("worst ms", "worst_ms", 1, False),
+        ("upstream packets/query, quiet", "packets", 2, False),
+    ]
     tables = {how: Table(f"upstream-failover: one of two upstreams {how}", *columns) for how in ("killed", "stopped")}
     for (rnd, name), how in itertools.product(each_contender(run, FORWARD, ["hard", "dnsdist", "unbound"]), tables):
         up_port = free_port()
         with upstream(run, FIRST, up_port) as first, upstream(run, SECOND, up_port):
-            server, port = contenders.start(FORWARD, name, run.tools, run.tmp, SERVER, upstreams=[f"{FIRST}:{up_port}", f"{SECOND}:{up_port}"])
+            both = [f"{FIRST}:{up_port}", f"{SECOND}:{up_port}"]
+            server, port = contenders.start(FORWARD, name, run.tools, run.tmp, SERVER, upstreams=both)
             with server, run.survive(name):
                 wait_ready(server, port, READY, UPSTREAM_ANSWER)
                 load = [f"{run.tools}/qload", "-p", str(port), "-u", "fwd.test", "-Q", "100", "-t", "5000", "-l"]

@@ -1,4 +1,4 @@
-"""What every suite needs: processes with exact CPU accounting, a small DNS client, loads, tables."""
+"""What every suite needs: processes with exact CPU accounting, a small DNS client, loads."""
 
 import ctypes
 import glob
@@ -7,7 +7,6 @@ import random
 import resource
 import signal
 import socket
-import statistics
 import struct
 import subprocess
 import sys
@@ -103,6 +102,18 @@ class Cgroup:
                     pass
 
 
+def prepare_child(cpus, nice=-10):
+    """Runs in the child, before exec."""
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nothing outlives the harness
+    os.sched_setaffinity(0, cpus)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, nice)  # against other work on the machine
+    except OSError:
+        pass  # not root
+
+
 class Proc:
     """A program and its children, in a session (and control group) of its own; a context manager."""
 
@@ -114,21 +125,15 @@ class Proc:
         self.log = log
 
         def before_exec():
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nothing outlives the harness
             if self.cgroup:
                 write(self.cgroup.path + "/cgroup.procs", "0")
-            os.sched_setaffinity(0, cpus)
-            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            try:
-                os.setpriority(os.PRIO_PROCESS, 0, nice)
-            except OSError:
-                pass  # not root
+            prepare_child(cpus, nice)
 
         self.began = time.monotonic()
         with open(log or os.devnull, "ab") as out:
             try:
-                self.popen = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=before_exec, start_new_session=True)
+                io = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out}
+                self.popen = subprocess.Popen(argv, **io, preexec_fn=before_exec, start_new_session=True)
             except OSError:
                 if self.cgroup:
                     self.cgroup.remove()
@@ -260,8 +265,9 @@ def wait_ready(proc, port, name, want, limit=60):
 
 def run_load(argv, limit=120):
     """The output of a load generator on its processor."""
-    p = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=limit, preexec_fn=lambda: (libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL), os.sched_setaffinity(0, LOAD)))
-    return p.stdout
+
+    out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.run(argv, **out, timeout=limit, preexec_fn=lambda: prepare_child(LOAD)).stdout
 
 
 def parse_qload(out):
@@ -276,6 +282,11 @@ def machine_seconds():
     return (w[0] + w[1] + w[2] + w[5] + w[6] + w[7]) / TICK
 
 
+def own_seconds(helpers):
+    """CPU time of the harness, of its load generators that have ended, and of helpers."""
+    return sum(os.times()[:4]) + sum(h.cpu() for h in helpers)
+
+
 def measure(server, load, helpers=(), tries=3):
     """What load() returned, and cpu_us: the CPU time of the server per query answered.
 
@@ -283,68 +294,13 @@ def measure(server, load, helpers=(), tries=3):
     """
     best = None
     for _ in range(tries):
-        helpers0, server0, all0, children0, t0 = sum(h.cpu() for h in helpers), server.cpu(), machine_seconds(), os.times(), time.monotonic()
+        t0, all0, ours0, server0 = time.monotonic(), machine_seconds(), own_seconds(helpers), server.cpu()
         values = load()
-        used, secs, t = server.cpu() - server0, os.times(), time.monotonic() - t0
-        known = used + sum(h.cpu() for h in helpers) - helpers0 + sum(secs[:4]) - sum(children0[:4])
-        values["foreign"] = (machine_seconds() - all0 - known) / t
+        used, ours = server.cpu() - server0, own_seconds(helpers) - ours0
+        values["foreign"] = (machine_seconds() - all0 - ours - used) / (time.monotonic() - t0)
         values["cpu_us"] = used * 1e6 / max(values["received"], 1)
         if best is None or values["foreign"] < best["foreign"]:
             best = values
         if best["foreign"] <= FOREIGN:
             break
     return best
-
-
-# --- tables ------------------------------------------------------------------
-
-
-def middle(values, digits):
-    """Median (min-max)."""
-    if not values:
-        return "-"
-    m = f"{statistics.median(values):.{digits}f}"
-    return m if len(values) == 1 else f"{m} ({min(values):.{digits}f}-{max(values):.{digits}f})"
-
-
-class Table:
-    """Values of contenders by round; a column with ratio adds hard's value divided by the row's, round by round."""
-
-    def __init__(self, title, *columns, base="hard", first="contender"):
-        self.title, self.columns, self.base, self.first = title, columns, base, first  # columns: (heading, key, digits, ratio)
-        self.rows, self.notes = {}, []
-
-    def put(self, contender, rnd, values):
-        for key, v in values.items():
-            self.rows.setdefault(contender, {}).setdefault(key, {})[rnd] = v
-
-    def add(self, contender, rnd, values):
-        """Also reports progress."""
-        self.put(contender, rnd, values)
-        shown = ", ".join(f"{h} {values[k]:.{d}f}" for h, k, d, _ in self.columns if values.get(k) is not None)
-        say(f"  {self.title}: {contender}: {shown}")
-
-    def ratio(self, contender, key):
-        base, row = self.rows.get(self.base, {}).get(key, {}), self.rows[contender].get(key, {})
-        both = [base[r] / row[r] for r in base if row.get(r) and base[r] is not None]
-        return f"{statistics.median(both):.2f}" if both and contender != self.base else "-"
-
-    def __str__(self):
-        head = [self.first]
-        for heading, _, _, ratio in self.columns:
-            head += [heading] + ([self.base + " / this"] if ratio else [])
-        lines = [f"### {self.title}", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-        for name, row in self.rows.items():
-            cells = [name]
-            for _, key, digits, ratio in self.columns:
-                cells.append(middle([v for v in row.get(key, {}).values() if v is not None], digits))
-                cells += [self.ratio(name, key)] if ratio else []
-            lines.append("| " + " | ".join(cells) + " |")
-        notes = self.notes + self.disturbed()
-        return "\n".join(lines + [""] + notes + [""] * bool(notes))
-
-    def disturbed(self):
-        """A line about the rows that were measured while other programs used the machine."""
-        most = {name: max(row.get("foreign", {0: 0}).values()) for name, row in self.rows.items()}
-        rows = [f"{name} ({cores:.1f})" for name, cores in most.items() if cores > FOREIGN]
-        return ["Other programs used the machine (processors, at most) during: " + ", ".join(rows) + "."] if rows else []

@@ -10,7 +10,8 @@ import time
 import contenders
 from answers import web, web_addresses
 from contenders import ZONE, Setup, haproxy
-from lib import LOAD, SERVER, Client, Proc, Table, counter, free_port, say, wait
+from lib import LOAD, SERVER, Client, Proc, counter, free_port, say, wait
+from table import Table
 
 LIMIT = 20  # seconds until a candidate counts as never given up
 SHORTEST = 'interval = "10ms"\nfast_interval = "10ms"\ntimeout = "100ms"\nfall = 1\nrise = 1'
@@ -128,8 +129,8 @@ def probe(run):
     targets = [(a, port) for a in web_addresses(count)]
 
     def hard(s):
-        names = "".join(f'[name."n{i}.{ZONE}"]\ncandidates = ["{a}"]\n' for i, (a, _) in enumerate(targets))
-        return [f"{run.tools}/hard", contenders.hard_config(s, f'interval = "1s"\ncheck = "http://:{port}/"', names)]
+        names = contenders.hard_probed([a for a, _ in targets], port)
+        return [f"{run.tools}/hard", contenders.hard_config(s, 'interval = "1s"', names)]
 
     commands = {"hard": hard, "HAProxy": lambda s: haproxy(s, [targets], "inter 1s")}
     with web(run, port, count):
