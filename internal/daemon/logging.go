@@ -64,7 +64,7 @@ func isJournal(w io.Writer, stream string) bool {
 		return false
 	}
 	dev, inode, _ := strings.Cut(stream, ":")
-	return dev == strconv.FormatUint(st.Dev, 10) && inode == strconv.FormatUint(st.Ino, 10)
+	return dev == strconv.FormatUint(uint64(st.Dev), 10) && inode == strconv.FormatUint(st.Ino, 10)
 }
 
 // priorityHandler puts "<N>" before each line, which the journal takes for its priority
