@@ -63,7 +63,7 @@ func (d *Daemon) reloadBy(who string) (config.Report, error) {
 		return report, nil
 	}
 	d.sight.failed.Store(&err)
-	d.store.Event(store.Event{At: time.Now(), Kind: "config", Old: d.sight.inForce.Load().File, New: "refused", Reason: firstLine(err), Who: who})
+	d.store.Event(store.Event{At: time.Now(), Kind: "config", Old: d.sight.inForce.Load().File, New: "refused", Reason: by(who, firstLine(err)), Who: who})
 	return report, err
 }
 
@@ -102,6 +102,7 @@ func (w witness) Record(s rank.Sample) {
 // Event is engine.Recorder's.
 func (w witness) Event(e engine.Event) {
 	w.meter.Event(&e)
+	e.Reason = by(e.Who, e.Reason)
 	w.history.Event(e)
 	if e.Kind == "state" {
 		addr := e.Key.Addr
@@ -110,6 +111,17 @@ func (w witness) Event(e engine.Event) {
 			Old: e.Old, New: e.New, Reason: e.Reason,
 		})
 	}
+}
+
+// by puts who asked for something before why: the view events has no column for it.
+func by(who, why string) string {
+	switch {
+	case who == "":
+		return why
+	case why == "":
+		return "by " + who
+	}
+	return "by " + who + ": " + why
 }
 
 // Answer is engine.Recorder's.
@@ -190,7 +202,7 @@ func (b backend) SetLevel(l slog.Level, who string) {
 	was := b.d.o.Level.Level()
 	b.d.o.Level.Set(l)
 	b.d.log.Info("log level", "from", was, "to", l, "who", who)
-	b.d.store.Event(store.Event{At: time.Now(), Kind: "log", Old: was.String(), New: l.String(), Who: who})
+	b.d.store.Event(store.Event{At: time.Now(), Kind: "log", Old: was.String(), New: l.String(), Reason: by(who, ""), Who: who})
 }
 
 // ResolverStats is admin.Backend's.

@@ -170,7 +170,7 @@ func TestControl(t *testing.T) {
 	w.answers("api.example", dns.TypeA, "127.0.2.1")
 	eventually(t, "the history says who", func() bool {
 		rows := w.sqlite("SELECT kind, candidate, old, new, reason FROM events WHERE kind IN ('override', 'weight') ORDER BY at_ms")
-		return len(rows) >= 3 && strings.Contains(rows[0], "near auto drain kernel update (until ")
+		return len(rows) >= 3 && strings.Contains(rows[0], fmt.Sprintf("near auto drain by uid %d pid ", os.Getuid())) && strings.Contains(rows[0], ": kernel update (until ")
 	})
 }
 
@@ -542,5 +542,53 @@ func TestLogLevel(t *testing.T) {
 	var st admin.Status
 	if w.call("GET", "/v1/status", "", &st); l.Level != "trace" || l.Was != "info" || st.LogLevel != "trace" {
 		t.Errorf("%+v %s", l, st.LogLevel)
+	}
+}
+
+// TestHTTPPortTaken: no reason not to serve; it is logged once, and tried until it works.
+func TestHTTPPortTaken(t *testing.T) {
+	text, _, _ := twoCandidates(t, "15")
+	l, err := net.Listen("tcp", "127.0.15.80:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	w := watch(t, strings.ReplaceAll(text, `http = "127.0.0.1:0"`, fmt.Sprintf("http = %q", l.Addr())))
+	w.answers("api.example", dns.TypeA, "127.0.15.1")
+	eventually(t, "the log says so", func() bool {
+		return strings.Contains(w.logs.String(), l.Addr().String()+": bind: address already in use")
+	})
+	l.Close()
+	if code, _, _ := w.get("/healthz"); code != 200 {
+		t.Errorf("healthz: %d", code)
+	}
+	if n := strings.Count(w.logs.String(), "address already in use"); n != 1 {
+		t.Errorf("%d log lines", n)
+	}
+}
+
+// TestStopDuringProbe: a request that runs while the daemon stops is answered, and no goroutine of
+// the servers stays (start's clean-up looks).
+func TestStopDuringProbe(t *testing.T) {
+	text, near, _ := twoCandidates(t, "16")
+	w := watch(t, text)
+	w.healthy("api.example", 2)
+	near.kill()
+	slow := newCandidate(t, "127.0.16.1", near.addr.Port(), time.Minute)
+	defer slow.kill()
+	done := make(chan int, 1)
+	go func() {
+		r, err := w.unix.Post("http://hard/v1/probe", "application/json", strings.NewReader(`{"name":"api.example","candidate":"near"}`))
+		if err != nil {
+			done <- 0
+			return
+		}
+		r.Body.Close()
+		done <- r.StatusCode
+	}()
+	eventually(t, "the probe runs", func() bool { return slow.host.Load() != nil })
+	w.stop()
+	if code := <-done; code != 200 {
+		t.Errorf("the request that ran: %d", code)
 	}
 }

@@ -156,7 +156,7 @@ func (d *Daemon) reload(who string) (config.Report, error) {
 		return report, err
 	}
 	d.config = c
-	d.store.Event(store.Event{At: time.Now(), Kind: "config", New: c.File, Reason: "reload", Who: who})
+	d.store.Event(store.Event{At: time.Now(), Kind: "config", New: c.File, Reason: by(who, "reload"), Who: who})
 	d.sight.took(c)
 	d.showSight(c)
 	d.trimmer.soon()
