@@ -131,11 +131,7 @@ func (s *Server) replaceLocked(old *keeper, address string, make func() *keeper)
 		return old
 	}
 	if old != nil {
-		s.leaving.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), requestTime)
-			defer cancel()
-			old.stop(ctx)
-		})
+		s.leaving.Go(func() { old.stop(context.Background()) })
 	}
 	if address == "" {
 		return nil
@@ -145,7 +141,7 @@ func (s *Server) replaceLocked(old *keeper, address string, make func() *keeper)
 	return k
 }
 
-// Stop ends both servers and waits for running requests until ctx ends.
+// Stop ends both servers. Running requests have a moment to end, until ctx does at the most.
 func (s *Server) Stop(ctx context.Context) {
 	s.mu.Lock()
 	s.stopped = true

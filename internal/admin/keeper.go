@@ -20,6 +20,10 @@ const (
 	maxConns     = 64
 	retryFirst   = time.Second // between two attempts to listen ...
 	retryLongest = 30 * time.Second
+
+	// A stop is short: those behind it, the answers on their way and the history, need the time.
+	stopPatience = 300 * time.Millisecond // after which running requests are told to end
+	stopTime     = time.Second            // after which they are cut off
 )
 
 // keeper keeps one HTTP server listening: what can't be listened on is logged and tried again,
@@ -33,9 +37,11 @@ type keeper struct {
 	server  *http.Server
 	retry   time.Duration // the first pause
 
-	ctx    context.Context // ends the attempts
-	cancel context.CancelFunc
-	done   chan struct{}
+	ctx     context.Context // ends the attempts
+	cancel  context.CancelFunc
+	base    context.Context // of every request
+	endBase context.CancelFunc
+	done    chan struct{}
 
 	mu sync.Mutex
 	at net.Addr // nil while not listening; guarded by mu
@@ -55,6 +61,8 @@ func newKeeper(what, address string, log *slog.Logger, h http.Handler, listen fu
 		},
 	}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
+	k.base, k.endBase = context.WithCancel(context.Background())
+	k.server.BaseContext = func(net.Listener) context.Context { return k.base }
 	return k
 }
 
@@ -107,9 +115,14 @@ func (k *keeper) addr() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// stop takes no more requests, waits for those that run until ctx ends, and joins run.
+// stop takes no more requests, waits for those that run, but no longer than stopTime or until ctx
+// ends, and joins run.
 func (k *keeper) stop(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, stopTime)
+	defer cancel()
 	k.cancel()
+	defer k.endBase()
+	defer time.AfterFunc(stopPatience, k.endBase).Stop()
 	if err := k.server.Shutdown(ctx); err != nil {
 		_ = k.server.Close()
 	}

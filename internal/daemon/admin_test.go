@@ -576,6 +576,11 @@ func TestStopDuringProbe(t *testing.T) {
 	near.kill()
 	slow := newCandidate(t, "127.0.16.1", near.addr.Port(), time.Minute)
 	defer slow.kill()
+	silent, err := net.Dial("unix", w.socket) // holds nothing up
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
 	done := make(chan int, 1)
 	go func() {
 		r, err := w.unix.Post("http://hard/v1/probe", "application/json", strings.NewReader(`{"name":"api.example","candidate":"near"}`))
