@@ -106,7 +106,7 @@ func up(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	cmd := exec.Command(hard, args[0])
 	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), log, log
-	cmd.Env = append(os.Environ(), "HARD_CONFIG=", "LOG_LEVEL=")
+	cmd.Env = append(os.Environ(), "HARD_CONFIG=", "LOG_LEVEL=", "GORACE=atexit_sleep_ms=0")
 	ts.Check(cmd.Start())
 	log.Close()
 	ts.Defer(func() {
@@ -165,6 +165,7 @@ func watch(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	cmd := exec.Command(hard, args[2:]...)
 	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	out, err := cmd.StdoutPipe()
 	ts.Check(err)
 	ts.Check(cmd.Start())

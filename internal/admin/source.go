@@ -82,23 +82,21 @@ func onlyType(n *Name, typ string) {
 func (s *Server) find(text string) (*config.Name, error) {
 	c := s.o.Backend.Config()
 	text = canonical(text)
-	byName := make(map[string]*config.Name, len(c.Names))
+	var best *config.Name
 	for i := range c.Names {
-		byName[c.Names[i].Name] = &c.Names[i]
-	}
-	if n := byName[text]; n != nil {
-		return n, nil
-	}
-	for rest := text; ; {
-		_, parent, more := strings.Cut(rest, ".")
-		if !more {
-			return nil, notFound(text, c)
-		}
-		if n := byName["*."+parent]; n != nil {
+		n := &c.Names[i]
+		if n.Name == text {
 			return n, nil
 		}
-		rest = parent
+		suffix, wildcard := strings.CutPrefix(n.Name, "*")
+		if wildcard && len(text) > len(suffix) && strings.HasSuffix(text, suffix) && (best == nil || len(n.Name) > len(best.Name)) {
+			best = n
+		}
 	}
+	if best == nil {
+		return nil, notFound(text, c)
+	}
+	return best, nil
 }
 
 // candidate checks that a name has a candidate of that label.
