@@ -237,6 +237,11 @@ func TestHostGetent(t *testing.T) {
 	if out := h.run("getent", "hosts", "localhost"); !strings.Contains(out, "localhost") {
 		t.Errorf("localhost: %s", out)
 	}
+	// R92: /etc/hosts is the stub's, and comes before us.
+	h.write(filepath.Join("/etc/netns", h.name, "hosts"), "127.0.0.1 localhost\n192.0.2.7 api.example.com\n")
+	if out := h.run("getent", "ahostsv4", "api.example.com"); !strings.HasPrefix(out, "192.0.2.7 ") {
+		t.Errorf("R92: an entry in /etc/hosts: %s", out)
+	}
 	if strings.Contains(log.String(), "beside") {
 		t.Error("a warning about other nameservers where there are none")
 	}

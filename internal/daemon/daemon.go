@@ -142,9 +142,14 @@ func (d *Daemon) Reload() error {
 	return err
 }
 
-func (d *Daemon) reload(who string) (config.Report, error) {
+func (d *Daemon) reload(who string) (report config.Report, err error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	aside(func() { report, err = d.reloadAside(who) })
+	return report, err
+}
+
+func (d *Daemon) reloadAside(who string) (config.Report, error) {
 	c, report := d.o.Load()
 	LogReport(d.log, report)
 	if c == nil {

@@ -272,7 +272,7 @@ check = "static:"
 	}
 }
 
-// TestWarmStart: a restart answers from what was known before any probe of its own has ended.
+// TestWarmStart (R90): a restart answers from what was known before any probe of its own has ended.
 func TestWarmStart(t *testing.T) {
 	dead := newCandidate(t, "127.0.1.9", 0, 0)
 	c := newCandidate(t, "127.0.1.10", dead.addr.Port(), 5*time.Millisecond)

@@ -175,10 +175,27 @@ func (e *Engine) Asked(slot int) {
 // schedule. An error leaves everything as it was.
 func (e *Engine) Apply(ctx context.Context, c *config.Config) error {
 	var err error
-	if cerr := e.call(ctx, func() { err = e.apply(c, e.o.Now()) }); cerr != nil {
+	if cerr := e.lend(ctx, func() { err = e.apply(c, e.o.Now()) }); cerr != nil {
 		return cerr
 	}
 	return err
+}
+
+// lend is call, but f runs on the caller's goroutine while the engine's stands still: for long
+// work, which the caller may want to do at a priority of its own.
+func (e *Engine) lend(ctx context.Context, f func()) error {
+	granted, given := make(chan struct{}), make(chan struct{})
+	select {
+	case e.calls <- func() { close(granted); <-given }:
+	case <-e.quit:
+		return context.Canceled
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	<-granted
+	defer close(given)
+	f()
+	return nil
 }
 
 // send hands f to the engine's goroutine without waiting for its end.
