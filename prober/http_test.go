@@ -149,6 +149,7 @@ func wantOutcome(t testing.TB, s rank.Sample, want rank.Outcome, detail string) 
 	}
 }
 
+// R89: whatever a candidate does, a probe ends in time, reads a bounded number of bytes and names the outcome.
 func TestHTTPOutcomes(t *testing.T) {
 	const short, long = 150 * time.Millisecond, 5 * time.Second
 	huge := strings.Repeat("x", 1<<20)

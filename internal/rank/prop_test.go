@@ -233,7 +233,7 @@ func TestPropertyNextIsExact(t *testing.T) {
 	})
 }
 
-// Two endpoints whose latencies cross and recross within the margin never swap.
+// R81: two endpoints whose latencies cross and recross within the margin never swap.
 func TestPropertyNoFlappingInsideTheMargin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := defaults()

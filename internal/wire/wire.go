@@ -6,7 +6,7 @@
 // understood record by record and written anew, use miekg/dns.
 //
 // Offsets are counted from the start of the message. References such as "R28" are to the numbered requirements
-// of docs/design.md's DNS front end; the tests name them.
+// of docs/dns.md; the tests name them.
 package wire
 
 import "encoding/binary"
