@@ -108,16 +108,6 @@ func (w *world) startUpstream() error {
 	return nil
 }
 
-// find returns the candidate with that address.
-func (w *world) find(addr string) *candidate {
-	for _, c := range w.candidates {
-		if c.addr == addr {
-			return c
-		}
-	}
-	return nil
-}
-
 // start brings a dead candidate up; port 0 picks one.
 func (c *candidate) start(port int) error {
 	c.mu.Lock()
