@@ -16,7 +16,8 @@ type score struct {
 	deaths   [silent + 1]int             // of addresses while they were answered, by kind
 	deadFor  [silent + 1][]time.Duration // how long each was answered on
 	best     time.Duration               // sum of the best live latencies over asked - dead
-	excess   time.Duration               // and of what the answer was above them
+	excess   time.Duration               // and of what the answer was above them, by more than the margins
+	margin   time.Duration               // the same within the margins, where a switch would be needless
 	switches int
 	needless int
 	onLoss   int // switches away from a lossy site, whose probes failed
