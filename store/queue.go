@@ -3,6 +3,7 @@ package store
 import (
 	"net/netip"
 	"sync"
+	"time"
 
 	"hard/internal/rank"
 )
@@ -25,6 +26,8 @@ type batch struct {
 	samples []rank.Sample // oldest first
 	rows    []row         // oldest first
 	latest  map[latestKey]row
+	lost    lost
+	at      time.Time // when it was taken
 }
 
 func (b *batch) len() int { return len(b.samples) + len(b.rows) + len(b.latest) }
@@ -77,10 +80,12 @@ func (q *queue) fitLocked() {
 	b := &q.waiting
 	for over := len(b.samples) + len(b.rows) - q.limit; over > 0; over-- {
 		if len(b.samples) > 0 {
-			b.samples = b.samples[1:] // append moves the rest to fresh memory now and then
 			q.dropLocked("probe", 1)
+			b.lost.sample(&b.samples[0])
+			b.samples = b.samples[1:] // append moves the rest to fresh memory now and then
 			continue
 		}
+		b.lost.row(b.rows[0])
 		q.dropLocked(b.rows[0].kind(), 1)
 		b.rows[0] = nil
 		b.rows = b.rows[1:]
@@ -125,6 +130,7 @@ func (q *queue) giveBack(b batch) {
 		b.latest[k] = r
 	}
 	q.waiting.latest = b.latest
+	q.waiting.lost.join(b.lost)
 	q.fitLocked()
 }
 
@@ -133,6 +139,13 @@ func (q *queue) discard(b batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.dropLocked("probe", len(b.samples))
+	for i := range b.samples {
+		b.lost.sample(&b.samples[i])
+	}
+	for _, r := range b.rows {
+		b.lost.row(r)
+	}
+	q.waiting.lost.join(b.lost)
 	for _, r := range b.rows {
 		q.dropLocked(r.kind(), 1)
 	}

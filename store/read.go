@@ -95,13 +95,13 @@ func (r *Reader) samples(ctx context.Context, f Filter, yield func(rank.Sample, 
 	since, until := f.span()
 	return conn.Raw(func(c any) error {
 		rows, err := c.(driver.QueryerContext).QueryContext(ctx, `SELECT at_ms, at_us, endpoint, result,
-			connect_us, tls_us, wait_us, rest_us FROM probe WHERE at_ms >= ? AND at_ms < ? ORDER BY at_ms, endpoint`,
+			connect_us, tls_us, wait_us, rest_us, late_us FROM probe WHERE at_ms >= ? AND at_ms < ? ORDER BY at_ms, endpoint`,
 			[]driver.NamedValue{{Ordinal: 1, Value: since}, {Ordinal: 2, Value: until}})
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
-		v := make([]driver.Value, 8)
+		v := make([]driver.Value, 9)
 		for {
 			switch err := rows.Next(v); {
 			case err == io.EOF:
@@ -116,7 +116,11 @@ func (r *Reader) samples(ctx context.Context, f Filter, yield func(rank.Sample, 
 			p := results[v[3].(int64)]
 			p.Key = k
 			p.At = time.UnixMicro(v[0].(int64)*1000 + v[1].(int64))
-			p.Phases = moments(v[4:])
+			p.Phases = moments(v[4:8])
+			p.Taken = p.End()
+			if late, ok := v[8].(int64); ok {
+				p.Taken = p.Taken.Add(time.Duration(late) * time.Microsecond)
+			}
 			if !yield(p, nil) {
 				return nil
 			}

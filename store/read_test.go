@@ -34,8 +34,10 @@ func TestReaderGivesBackWhatWasRecorded(t *testing.T) {
 			Phases: rank.Phases{FirstByte: 3 * us, Total: 4 * us}},
 		{Key: west, At: at.Add(3 * time.Millisecond), Outcome: rank.OK, Final: true},
 	}
-	for _, p := range samples {
-		s.Record(p)
+	for i := range samples {
+		p := &samples[i]
+		p.Taken = p.End().Add(time.Duration(i) * 1234 * us)
+		s.Record(*p)
 	}
 	s.sync(t)
 	r, err := OpenReader(path)

@@ -101,6 +101,7 @@ func (w *writer) expire(wall time.Time) error {
 		{"DELETE FROM event WHERE at_ms < ?", rollup},
 		{"DELETE FROM answer WHERE at_ms < ?", rollup},
 		{"DELETE FROM checkpoint WHERE at_ms < ?", raw},
+		{"DELETE FROM input WHERE at_ms < ?", raw},
 		{"DELETE FROM override WHERE until_ms < ?", now},
 		{"DELETE FROM result WHERE used_ms < ?", raw - 2*hourMs},
 		{"DELETE FROM endpoint WHERE used_ms < ? AND id NOT IN (SELECT endpoint FROM endpoint_state)", rollup - 2*hourMs},
@@ -137,7 +138,20 @@ func (w *writer) deleteOldest(table string, before int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return res.RowsAffected()
+	n, err := res.RowsAffected()
+	if n > 0 && table == "probe" && err == nil {
+		err = w.cutPast(last)
+	}
+	return n, err
+}
+
+// cutPast notes that probes until then are gone, without which nothing of that time can be
+// rebuilt.
+func (w *writer) cutPast(last int64) error {
+	if err := w.set("probes_from_ms", last+1); err != nil {
+		return err
+	}
+	return w.exec("DELETE FROM checkpoint WHERE at_ms <= ?", last)
 }
 
 // shrink keeps file and -wal below MaxSize: the oldest probes go first, then minutes, hours,
@@ -167,7 +181,7 @@ func (w *writer) shrink() error {
 // deleteAnyOldest deletes the oldest rows of the first table in order that has any.
 func (w *writer) deleteAnyOldest() (n int64, err error) {
 	const future = int64(1) << 62
-	for _, table := range []string{"probe", "rollup_minute", "rollup_hour", "checkpoint", "answer", "event"} {
+	for _, table := range []string{"probe", "rollup_minute", "rollup_hour", "checkpoint", "input", "answer", "event"} {
 		n, err = w.deleteOldest(table, future)
 		if n > 0 || err != nil {
 			break

@@ -236,6 +236,7 @@ func TestMigrationIsAllOrNothing(t *testing.T) {
 	make1(t, path)
 	s, _ := start(t, Options{Path: path})
 	s.sync(t)
+	ours := len(migrations())
 	bad := append(migrations(), "CREATE TABLE extra (x); INSERT INTO nowhere VALUES (1)")
 	good := append(migrations(), "CREATE TABLE extra (x)", "CREATE TABLE more (x)")
 	_ = s.do(context.Background(), func(w *writer) error {
@@ -245,7 +246,7 @@ func TestMigrationIsAllOrNothing(t *testing.T) {
 		w.rollback()
 		return nil
 	})
-	if got := shell(t, path, "PRAGMA user_version; SELECT count(*) FROM sqlite_master WHERE name = 'extra'"); got != "1\n0" {
+	if got := shell(t, path, "PRAGMA user_version; SELECT count(*) FROM sqlite_master WHERE name = 'extra'"); got != fmt.Sprintf("%d\n0", ours) {
 		t.Errorf("after a bad step: %s", got)
 	}
 	_ = s.do(context.Background(), func(w *writer) error {
@@ -254,12 +255,12 @@ func TestMigrationIsAllOrNothing(t *testing.T) {
 		}
 		return nil
 	})
-	if got := shell(t, path, "PRAGMA user_version; SELECT count(*) FROM extra, more"); got != "3\n0" {
+	if got := shell(t, path, "PRAGMA user_version; SELECT count(*) FROM extra, more"); got != fmt.Sprintf("%d\n0", ours+2) {
 		t.Errorf("after good steps: %s", got)
 	}
-	backup := path + ".v1"
+	backup := fmt.Sprintf("%s.v%d", path, ours)
 	if got := shell(t, backup, "PRAGMA user_version; PRAGMA application_id; SELECT count(*) FROM probes"); got !=
-		fmt.Sprintf("1\n%d\n1", applicationID) {
+		fmt.Sprintf("%d\n%d\n1", ours, applicationID) {
 		t.Errorf("backup: %s", got)
 	}
 }

@@ -35,6 +35,7 @@ type Checkpoint struct {
 	At     time.Time
 	Name   string
 	Memory json.RawMessage
+	Value  any // instead of Memory, when written: the writer makes JSON of it
 }
 
 // CurrentState is the present state of one endpoint, for the view `current` and a warm start.
@@ -63,8 +64,8 @@ func (s *Store) Event(e Event) { s.add(&e) }
 // Answer queues an answer change. It is preferred to probes when the queue is full.
 func (s *Store) Answer(a AnswerChange) { s.add(&a) }
 
-// Checkpoint queues a checkpoint of a name's ranking.
-func (s *Store) Checkpoint(c Checkpoint) { s.add(&c) }
+// Checkpoint queues checkpoints of names' rankings, to be written together.
+func (s *Store) Checkpoint(c ...Checkpoint) { s.add(checkpointRows(c)) }
 
 // PutConfig queues a configuration that is in force from now on. Its text is stored once for
 // each hash.
@@ -121,10 +122,25 @@ func (a *AnswerChange) write(w *writer) error {
 		a.At.UnixMilli(), a.Name, a.Type, joinAddrs(a.Addresses), a.Reason, textOrNull(a.Decision))
 }
 
-func (c *Checkpoint) kind() string { return "checkpoint" }
-func (c *Checkpoint) write(w *writer) error {
-	return w.exec(`INSERT OR REPLACE INTO checkpoint (at_ms, name, memory) VALUES (?, ?, ?)`,
-		c.At.UnixMilli(), c.Name, string(c.Memory))
+type checkpointRows []Checkpoint
+
+func (r checkpointRows) kind() string { return "checkpoint" }
+func (r checkpointRows) write(w *writer) error {
+	for i := range r {
+		c := &r[i]
+		text := []byte(c.Memory)
+		if c.Value != nil {
+			var err error
+			if text, err = json.Marshal(c.Value); err != nil {
+				return err
+			}
+		}
+		if err := w.exec(`INSERT OR REPLACE INTO checkpoint (at_ms, name, memory) VALUES (?, ?, ?)`,
+			c.At.UnixMilli(), c.Name, string(text)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 type configRow struct {

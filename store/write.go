@@ -31,8 +31,8 @@ const (
 	// rowsAtOnce probes go into one statement: a call of the interpreter costs more than a row.
 	rowsAtOnce = 64
 	insertHead = `INSERT OR REPLACE INTO probe
-		(at_ms, endpoint, result, at_us, connect_us, tls_us, wait_us, rest_us) VALUES `
-	insertRow = `(?,?,?,?,?,?,?,?)`
+		(at_ms, endpoint, result, at_us, connect_us, tls_us, wait_us, rest_us, late_us) VALUES `
+	insertRow = `(?,?,?,?,?,?,?,?,?)`
 )
 
 var (
@@ -58,7 +58,10 @@ func (w *writer) writeBatch(b *batch) error {
 	if err := w.writeSamples(b.samples); err != nil {
 		return err
 	}
-	if err := w.set("written_ms", w.s.o.Now().UnixMilli()); err != nil {
+	if err := w.writeLost(b.lost); err != nil {
+		return err
+	}
+	if err := w.set("written_ms", b.at.UnixMilli()); err != nil {
 		return err
 	}
 	return w.commit()
@@ -96,7 +99,11 @@ func (w *writer) bind(p *rank.Sample) error {
 	}
 	at := p.At.UnixMicro()
 	connect, tls, wait, rest := phases(&p.Phases)
-	w.args = append(w.args, at/1000, endpoint, result, at%1000, connect, tls, wait, rest)
+	var late any
+	if !p.Taken.IsZero() {
+		late = p.Taken.UnixMicro() - at - p.Phases.Total.Microseconds()
+	}
+	w.args = append(w.args, at/1000, endpoint, result, at%1000, connect, tls, wait, rest, late)
 	return nil
 }
 

@@ -112,7 +112,9 @@ func (w *writer) step(now time.Time, house bool) {
 
 // flush writes all that waits and tells whether that went well.
 func (w *writer) flush(now time.Time) bool {
+	at := w.s.o.Now() // whatever was queued before it is written
 	b := w.s.queue.take(!w.held, w.spare)
+	b.at = at
 	w.spare = nil
 	if b.len() == 0 {
 		w.spare = b.samples

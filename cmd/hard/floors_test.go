@@ -20,11 +20,12 @@ var floors = map[string][]string{
 	"hard/store":           {"hard/internal/rank"},
 	"hard/internal/hook":   {},
 	"hard/internal/engine": {"hard/internal/answer", "hard/internal/config", "hard/internal/rank"},
+	"hard/internal/past":   {"hard/internal/engine", "hard/store", "hard/internal/config", "hard/internal/rank"},
 	"hard/internal/admin": {"hard/internal/engine", "hard/resolver", "hard/prober", "hard/store",
 		"hard/internal/answer", "hard/internal/config", "hard/internal/rank"},
 	"hard/internal/daemon": {"hard/internal/admin", "hard/internal/hook", "hard/internal/engine", "hard/resolver", "hard/prober", "hard/store",
 		"hard/internal/answer", "hard/internal/config", "hard/internal/rank", "hard/internal/wire"},
-	"hard/cmd/hard": {"hard/internal/daemon", "hard/internal/admin", "hard/internal/engine", "hard/resolver", "hard/prober",
+	"hard/cmd/hard": {"hard/internal/daemon", "hard/internal/past", "hard/internal/admin", "hard/internal/engine", "hard/resolver", "hard/prober",
 		"hard/store", "hard/internal/answer", "hard/internal/config", "hard/internal/rank"},
 }
 

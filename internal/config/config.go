@@ -12,6 +12,8 @@ import (
 // everything in it may be shared.
 type Config struct {
 	File     string
+	Hash     string `json:"-"` // of the text, tells versions apart
+	Text     []byte `json:"-"` // the file as read; whoever has stored it may set it to nil
 	Listen   Listen
 	Upstream Upstream
 	Routes   []Route // longest suffix first

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -46,6 +48,8 @@ func parse(file string, data []byte, host fileSystem) (*Config, Report) {
 	l := newLoader(host, meta)
 	c := l.config(tree)
 	c.File = strings.Clone(file)
+	sum := sha256.Sum256(data)
+	c.Hash, c.Text = hex.EncodeToString(sum[:8]), data
 	report := Report{File: c.File}
 	if len(l.problems) > 0 {
 		report.Problems = locate(text, l.problems)

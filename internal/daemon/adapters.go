@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"hard/internal/config"
 	"hard/internal/engine"
@@ -99,6 +100,25 @@ func (h history) Memory(name string, m rank.Memory) {
 // Addresses is engine.Recorder's.
 func (h history) Addresses(host engine.HostKey, addrs []netip.Addr) {
 	h.PutAddresses(host.Name, host.Candidate, addrs)
+}
+
+// Input is engine.Recorder's.
+func (h history) Input(in engine.Input) { h.journal(in.At, string(in.Kind), &in) }
+
+// Checkpoint is engine.Recorder's: the names one by one, and what belongs to none as an input.
+func (h history) Checkpoint(c *engine.Checkpoint) {
+	h.journal(c.At, string(engine.InputCheckpoint), c)
+	rows := make([]store.Checkpoint, len(c.Names))
+	for i := range c.Names {
+		rows[i] = store.Checkpoint{At: c.At, Name: c.Names[i].Name, Value: &c.Names[i]}
+	}
+	h.Store.Checkpoint(rows...)
+}
+
+func (h history) journal(at time.Time, kind string, v any) {
+	if text, err := json.Marshal(v); err == nil { // plain data: it can't fail
+		h.Store.Input(store.Input{At: at, Kind: kind, Data: text})
+	}
 }
 
 // savedState is what the store kept, as the engine wants it. What can't be read, such as rows of

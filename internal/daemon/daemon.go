@@ -72,6 +72,7 @@ func Start(c *config.Config, o Options) (*Daemon, error) {
 		Path: c.Store.Path, RawFor: c.Store.RawFor, RollupFor: c.Store.RollupFor, MaxSize: c.Store.MaxSize,
 		Log: o.Log, Version: o.Version,
 	})
+	d.keep(c)
 	saved, servers := d.load()
 	d.openSight(c)
 
@@ -96,6 +97,13 @@ func Start(c *config.Config, o Options) (*Daemon, error) {
 	d.warnBeside()
 	d.trimmer = newTrimmer()
 	return d, nil
+}
+
+// keep stores the text of a configuration, without which what was decided under it can't be
+// explained later. It is the last to need the text.
+func (d *Daemon) keep(c *config.Config) {
+	d.store.PutConfig(c.Hash, string(c.Text))
+	c.Text = nil
 }
 
 // abandon gives back what a failed start took.
@@ -178,6 +186,7 @@ func (d *Daemon) swap(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	d.keep(c) // before its first decision: one that is not swapped in is never referred to
 	if err := d.engine.Apply(ctx, c); err != nil {
 		listen.Abort()
 		return err

@@ -29,7 +29,7 @@ func (e *Engine) rebuild(now time.Time) {
 	e.changes = e.changes[:0]
 	e.urgent = false
 	e.table = answer.NewTable(e.index, entries)
-	e.published = now
+	e.published = e.clock.real
 	e.o.Publisher.Publish(e.table)
 }
 
@@ -93,11 +93,11 @@ func (e *Engine) nameDue(n *name, now time.Time) {
 }
 
 // wakeUp is called when somebody asked for a name marked Idle in the table.
-func (e *Engine) wakeUp(slot int) {
+func (e *Engine) wakeUp(slot int, now time.Time) {
 	if slot >= len(e.names) {
 		return // of a table before the last reload
 	}
-	n, now := e.names[slot], e.o.Now()
+	n := e.names[slot]
 	was := n.idle.phase
 	n.idle.reset(n.cfg.IdleAfter, now)
 	e.decide(n, now, false)

@@ -43,6 +43,10 @@ type Recorder interface {
 	Forget([]rank.Key)
 	Memory(name string, m rank.Memory)
 	Addresses(host HostKey, addrs []netip.Addr)
+	// Input and Checkpoint are what, with the samples, the past is rebuilt from: see Player. What
+	// they are given is never changed afterwards.
+	Input(Input)
+	Checkpoint(*Checkpoint)
 }
 
 // Check is one endpoint to be probed.
@@ -104,12 +108,17 @@ type Engine struct {
 	changes   []answer.Change
 	scratch   []rank.Endpoint // for view
 	hosts     []HostKey       // by number: see number
-	published time.Time
+	published time.Time       // by Options.Now, with its monotonic part
 	urgent    bool
 	wake      wakeQueue
 	guard     guard
 	current   currentRows
 	started   bool
+	clock     clock
+	expires   time.Time // when the next override ends; zero when none does
+	reply     reply
+	hash      string    // of the configuration in force
+	noted     time.Time // the last checkpoint
 }
 
 // New builds the state of a configuration and publishes its first table.
@@ -128,13 +137,15 @@ func New(o Options) (*Engine, error) {
 		byName:  make(map[string]*name),
 		addrs:   make(map[HostKey]found),
 	}
+	now := e.begin()
 	e.restoreAddresses()
-	e.restoreOverrides(o.Now())
-	if err := e.apply(o.Config, o.Now()); err != nil {
+	e.restoreOverrides(now)
+	if err := e.apply(o.Config, now); err != nil {
 		return nil, err
 	}
 	e.forgetStrangers()
 	e.o.Saved = Saved{} // all taken over
+	e.checkpoint("start", now)
 	return e, nil
 }
 
@@ -160,7 +171,7 @@ func (e *Engine) Sample(s rank.Sample) {
 // left DNS and are kept for their grace. ok is false when the look-up failed and addrs are
 // what was known before.
 func (e *Engine) Addresses(host HostKey, addrs, gone []netip.Addr, ok bool) {
-	e.send(func() { e.setAddresses(host, found{addrs: addrs, gone: gone, resolved: ok}) })
+	e.send(func() { e.setAddresses(host, found{addrs: addrs, gone: gone, resolved: ok}, e.begin()) })
 }
 
 // Asked says that somebody asked for the name in this slot of the table. It never blocks.
@@ -175,7 +186,7 @@ func (e *Engine) Asked(slot int) {
 // schedule. An error leaves everything as it was.
 func (e *Engine) Apply(ctx context.Context, c *config.Config) error {
 	var err error
-	if cerr := e.lend(ctx, func() { err = e.apply(c, e.o.Now()) }); cerr != nil {
+	if cerr := e.lend(ctx, func() { err = e.reload(c, e.begin()) }); cerr != nil {
 		return cerr
 	}
 	return err
@@ -233,18 +244,20 @@ func (e *Engine) run() {
 	for {
 		select {
 		case s := <-e.samples:
-			e.sample(&s)
+			e.sample(&s, e.begin())
 			e.drain()
 		case f := <-e.calls:
 			f()
 		case slot := <-e.asked:
-			e.wakeUp(slot)
+			e.wakeUp(slot, e.begin())
 		case <-timer.C:
-			e.tick(e.o.Now())
+			e.tick(e.begin())
 		case <-e.quit:
 			e.drain()
-			e.publish(e.o.Now())
-			e.current.flush(e, e.o.Now(), true)
+			now := e.begin()
+			e.publish()
+			e.current.flush(e, now, true)
+			e.o.Recorder.Input(Input{At: now, Kind: InputStop})
 			return
 		}
 		e.settle()
@@ -257,11 +270,11 @@ func (e *Engine) run() {
 func (e *Engine) drain() {
 	for range cap(e.samples) {
 		if e.urgent {
-			e.publish(e.o.Now())
+			e.publish()
 		}
 		select {
 		case s := <-e.samples:
-			e.sample(&s)
+			e.sample(&s, e.begin())
 		default:
 			return
 		}
@@ -270,14 +283,14 @@ func (e *Engine) drain() {
 
 // settle publishes what is due.
 func (e *Engine) settle() {
-	if now := e.o.Now(); len(e.changes) > 0 && (e.urgent || now.Sub(e.published) >= coalesce) {
-		e.publish(now)
+	if len(e.changes) > 0 && (e.urgent || e.o.Now().Sub(e.published) >= coalesce) {
+		e.publish()
 	}
 }
 
 // untilNext is how long the engine may sleep when nothing comes in.
 func (e *Engine) untilNext() time.Duration {
-	now := e.o.Now()
+	now := e.o.Now().Round(0) // the engine's times have no monotonic part: see clock
 	d := time.Hour
 	at := func(t time.Time) {
 		if !t.IsZero() {
@@ -286,26 +299,25 @@ func (e *Engine) untilNext() time.Duration {
 	}
 	at(e.wake.next())
 	at(e.guard.Next())
-	at(e.nextExpiry())
+	at(e.expires)
 	at(e.current.next())
+	at(e.noted.Add(checkpointEvery))
 	if len(e.changes) > 0 {
-		at(e.published.Add(coalesce))
+		at(e.published.Round(0).Add(coalesce))
 	}
 	return d
 }
 
-// tick does what time alone brings: holds that end, names that turn idle, the guard.
+// tick does what time brings beyond what begin did already.
 func (e *Engine) tick(now time.Time) {
-	for n := e.wake.due(now); n != nil; n = e.wake.due(now) {
-		e.nameDue(n, now)
-	}
-	e.expire(now)
-	e.guardTick(now)
 	e.current.flush(e, now, false)
+	if now.Sub(e.noted) >= checkpointEvery {
+		e.checkpoint("", now)
+	}
 }
 
 // publish hands the gathered changes out as one table.
-func (e *Engine) publish(now time.Time) {
+func (e *Engine) publish() {
 	if len(e.changes) == 0 {
 		return
 	}
@@ -313,6 +325,6 @@ func (e *Engine) publish(now time.Time) {
 	clear(e.changes)
 	e.changes = e.changes[:0]
 	e.urgent = false
-	e.published = now
+	e.published = e.o.Now()
 	e.o.Publisher.Publish(e.table)
 }

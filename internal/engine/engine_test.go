@@ -49,6 +49,8 @@ func (f *far) Answer(a AnswerChange)           { f.with(func() { f.answers = app
 func (f *far) Forget(k []rank.Key)             { f.with(func() { f.forgotten = append(f.forgotten, k...) }) }
 func (f *far) Memory(string, rank.Memory)      {}
 func (f *far) Addresses(HostKey, []netip.Addr) {}
+func (f *far) Input(Input)                     {}
+func (f *far) Checkpoint(*Checkpoint)          {}
 func (f *far) SetInterval(k rank.Key, d time.Duration) {
 	f.with(func() { f.intervals[k] = d })
 }

@@ -32,7 +32,10 @@ func (g *guard) fault() bool {
 // guardConfigure tells the guard which endpoints there are now.
 func (e *Engine) guardConfigure() {
 	if e.o.OwnAddrs != nil {
-		e.guard.own = e.o.OwnAddrs()
+		if own := e.o.OwnAddrs(); !slices.Equal(own, e.guard.own) {
+			e.guard.own = own
+			e.o.Recorder.Input(Input{At: e.clock.at, Kind: InputOwn, Addrs: own})
+		}
 	}
 	var keys []rank.Key
 	var longest time.Duration
@@ -49,7 +52,7 @@ func (e *Engine) guardConfigure() {
 
 // guardTick moves the guard on and does what it asks for.
 func (e *Engine) guardTick(now time.Time) {
-	e.hearReply()
+	e.hearReply(now)
 	a := e.guard.Tick(now)
 	for _, k := range a.Execute {
 		if n := e.byName[k.Name]; n != nil {
@@ -77,11 +80,26 @@ func (e *Engine) guardTick(now time.Time) {
 	}
 }
 
+// reply is the last reply of an upstream that the guard was told of.
+type reply struct {
+	raw time.Time // as it was said
+	at  time.Time // by the engine's clock
+}
+
 // hearReply tells the guard of the upstreams' last reply, while it wants to know.
-func (e *Engine) hearReply() {
-	if e.o.LastReply != nil && !e.guard.Next().IsZero() {
-		e.guard.Reply(e.o.LastReply())
+func (e *Engine) hearReply(now time.Time) {
+	if e.o.LastReply == nil || e.guard.Next().IsZero() {
+		return
 	}
+	raw := e.o.LastReply()
+	if raw.IsZero() {
+		return
+	}
+	if raw != e.reply.raw {
+		e.reply = reply{raw: raw, at: e.clock.convert(raw)}
+		e.o.Recorder.Input(Input{At: now, Kind: InputReply, Reply: e.reply.at})
+	}
+	e.guard.Reply(e.reply.at)
 }
 
 // forgetMisses drops what the silence made of the guarded endpoints and probes all of them.

@@ -93,6 +93,7 @@ func (e *Engine) apply(c *config.Config, now time.Time) error {
 		return err
 	}
 	before := e.byName
+	e.hash = c.Hash
 	e.index, e.names = index, make([]*name, len(c.Names))
 	e.byName = make(map[string]*name, len(c.Names))
 	e.wake = e.wake[:0]
@@ -120,6 +121,17 @@ func (e *Engine) apply(c *config.Config, now time.Time) error {
 	e.setHosts()
 	e.guardConfigure()
 	e.rebuild(now)
+	return nil
+}
+
+// reload is apply while we run.
+func (e *Engine) reload(c *config.Config, now time.Time) error {
+	if err := e.apply(c, now); err != nil {
+		return err
+	}
+	e.guardTick(now)
+	e.o.Recorder.Input(Input{At: now, Kind: InputConfig, Config: c.Hash})
+	e.checkpoint("config", now)
 	return nil
 }
 
@@ -220,7 +232,7 @@ func (e *Engine) forgetVanished(n *name, old []endpoint) {
 }
 
 // setAddresses takes the addresses of one candidate.
-func (e *Engine) setAddresses(host HostKey, f found) {
+func (e *Engine) setAddresses(host HostKey, f found, now time.Time) {
 	n, was := e.byName[host.Name], e.addrs[host]
 	f.resolved = f.resolved || was.resolved
 	same := slices.Equal(was.addrs, f.addrs) && slices.Equal(was.gone, f.gone)
@@ -228,7 +240,7 @@ func (e *Engine) setAddresses(host HostKey, f found) {
 	if n == nil || (same && was.resolved == f.resolved) {
 		return
 	}
-	now := e.o.Now()
+	e.o.Recorder.Input(Input{At: now, Kind: InputAddress, Host: host, Addrs: f.addrs, Gone: f.gone, Resolved: f.resolved})
 	if !same {
 		if f.resolved {
 			e.o.Recorder.Addresses(host, f.addrs)

@@ -83,19 +83,18 @@ var ErrLastHealthy = errors.New("no healthy endpoint would be left")
 // which the caller must store: Saved.Overrides brings them back after a restart. Without force it
 // refuses to take the last healthy endpoint of a name away.
 func (e *Engine) Force(ctx context.Context, o Override, force bool) (out []Override, err error) {
-	cerr := e.call(ctx, func() { out, err = e.force(o, force) })
+	cerr := e.call(ctx, func() { out, err = e.force(o, force, e.begin()) })
 	if cerr != nil {
 		return nil, cerr
 	}
 	return out, err
 }
 
-func (e *Engine) force(o Override, force bool) ([]Override, error) {
+func (e *Engine) force(o Override, force bool, now time.Time) ([]Override, error) {
 	labels, err := e.labels(o.Host)
 	if err != nil {
 		return nil, err
 	}
-	now := e.o.Now()
 	o.Since = now
 	out := make([]Override, len(labels))
 	for i, label := range labels {
@@ -106,13 +105,23 @@ func (e *Engine) force(o Override, force bool) ([]Override, error) {
 	if !force && e.healthyLeft(n, nil) > 0 && e.healthyLeft(n, out) == 0 {
 		return nil, fmt.Errorf("%s: %w", o.Host.Name, ErrLastHealthy)
 	}
-	for i := range out {
-		was := e.overrideOf(out[i].key())
-		e.keepOverride(out[i])
-		e.noteOverride(&was, &out[i], reasonOf(&out[i]), now)
-	}
-	e.reforce(n, now)
+	e.o.Recorder.Input(Input{At: now, Kind: InputOverride, Overrides: slices.Clone(out)})
+	e.putOverrides(out, now)
 	return out, nil
+}
+
+// putOverrides puts overrides of one name in force.
+func (e *Engine) putOverrides(list []Override, now time.Time) {
+	for i := range list {
+		was := e.overrideOf(list[i].key())
+		e.keepOverride(list[i])
+		e.noteOverride(&was, &list[i], reasonOf(&list[i]), now)
+	}
+	if len(list) > 0 {
+		if n := e.byName[list[0].Host.Name]; n != nil {
+			e.reforce(n, now)
+		}
+	}
 }
 
 // noteOverride records and logs a change of what is forced.
@@ -171,9 +180,10 @@ func (e *Engine) overrideOf(k overrideKey) Override {
 func (e *Engine) keepOverride(o Override) {
 	if o.Empty() {
 		delete(e.overrides, o.key())
-		return
+	} else {
+		e.overrides[o.key()] = o
 	}
-	e.overrides[o.key()] = o
+	e.expires = e.nextExpiry()
 }
 
 // healthyLeft counts the endpoints of a name that are healthy and could be selected, were these
@@ -231,9 +241,10 @@ func (e *Engine) restoreOverrides(now time.Time) {
 	e.overrides = make(map[overrideKey]Override, len(e.o.Saved.Overrides))
 	for _, o := range e.o.Saved.Overrides {
 		if o.Until.IsZero() || now.Before(o.Until) {
-			e.keepOverride(o)
+			e.overrides[o.key()] = o
 		}
 	}
+	e.expires = e.nextExpiry()
 }
 
 // nextExpiry is when the next override ends; zero when none does.
@@ -249,16 +260,21 @@ func (e *Engine) nextExpiry() time.Time {
 
 // expire ends the overrides whose time has come.
 func (e *Engine) expire(now time.Time) {
-	for k, was := range e.overrides {
+	var touched []*name
+	for _, was := range e.overridesList() {
 		if was.Until.IsZero() || now.Before(was.Until) {
 			continue
 		}
-		delete(e.overrides, k)
-		is := e.overrideOf(k)
+		delete(e.overrides, was.key())
+		is := e.overrideOf(was.key())
 		e.noteOverride(&was, &is, "expired", now)
-		if n := e.byName[k.host.Name]; n != nil {
-			e.reforce(n, now)
+		if n := e.byName[was.Host.Name]; n != nil && !slices.Contains(touched, n) {
+			touched = append(touched, n)
 		}
+	}
+	e.expires = e.nextExpiry()
+	for _, n := range touched {
+		e.reforce(n, now)
 	}
 }
 

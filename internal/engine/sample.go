@@ -9,7 +9,7 @@ import (
 )
 
 // sample takes one probe result into the state.
-func (e *Engine) sample(s *rank.Sample) {
+func (e *Engine) sample(s *rank.Sample, now time.Time) {
 	n := e.byName[s.Key.Name]
 	if n == nil {
 		return // of a name that a reload took away
@@ -18,9 +18,9 @@ func (e *Engine) sample(s *rank.Sample) {
 	if ep == nil {
 		return // of an address that has left
 	}
+	e.clock.stamp(s, now)
 	e.o.Recorder.Record(*s)
-	now := e.o.Now()
-	e.hearReply()
+	e.hearReply(now)
 	// What isn't counted may still prove to the guard that our network works.
 	c := rank.Step(ep.health, n.cfg.Pace, s, e.guard.of(ep))
 	e.guardTick(now)

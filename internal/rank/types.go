@@ -83,6 +83,10 @@ type Sample struct {
 	Delayed bool   // our own process was late: recorded, but neither counted nor averaged
 	Try     int    // 0, or the number of the extra try inside one probe ([check].retries)
 	Final   bool   // false for a try that another one followed; only final samples are counted
+
+	// Taken is when the engine took the sample into its state: the time of the decision that
+	// follows, set by the engine, to the microsecond and different for every sample.
+	Taken time.Time
 }
 
 // LatencyMode says which phase ranks an endpoint.
