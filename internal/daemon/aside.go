@@ -8,24 +8,25 @@ import (
 
 const (
 	lowestPriority = 19
-	// spareProcs is one for f, one for the collector, one that stays free.
-	spareProcs = 3
-	// asideGC is the collector's percentage meanwhile: what f makes is garbage when it ends, and
-	// collecting it on the way would take the processor from the listeners, too.
-	asideGC = 400
+	// spareProcs is one for f and one that stays free.
+	spareProcs = 2
 )
 
 // aside runs f, which works for long, where it delays answers least: on a thread of its own at the
 // lowest priority, beside the listeners and never in their place. It returns when f has.
 //
-// Without it a reload of 10,000 names on one core made queries wait up to 41 ms (docs/performance.md).
+// Without it a reload of 10,000 names on one core made queries wait up to 41 ms for most of a
+// second (docs/performance.md).
 func aside(f func()) {
 	// A query wakes its listener at once only if Go's scheduler has a processor to spare for it; if f
 	// and the collector hold them all it waits for the monitor's next look, up to 10 ms.
 	procs := runtime.GOMAXPROCS(0)
 	runtime.GOMAXPROCS(procs + spareProcs)
 	defer runtime.GOMAXPROCS(procs)
-	defer debug.SetGCPercent(debug.SetGCPercent(asideGC))
+	// What f makes is garbage when it ends: collect it once, while there are processors to spare.
+	percent := debug.SetGCPercent(-1)
+	defer debug.SetGCPercent(percent)
+	defer runtime.GC()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
