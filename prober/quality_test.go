@@ -124,6 +124,8 @@ func (w *witness) Record(s rank.Sample) {
 		w.samples = append(w.samples, s)
 	}
 }
+func (w *witness) Checkpoint(*engine.Checkpoint)          {}
+func (w *witness) Input(engine.Input)                     {}
 func (w *witness) Answer(engine.AnswerChange)             {}
 func (w *witness) Current([]engine.EndpointState)         {}
 func (w *witness) Forget([]rank.Key)                      {}

@@ -330,12 +330,14 @@ func (j *job) steadyLocked() time.Duration {
 	return d
 }
 
-// repaceLocked moves a job that waits for its next turn after its pace has changed.
+// repaceLocked moves a job that waits for its next turn after its pace has changed. One that is due
+// already stays so: it may be the probe that a broken connection or ProbeNow asked for.
 func (p *Prober) repaceLocked(j *job) {
-	if j.pos == 0 || !j.probed {
+	now := p.now()
+	if j.pos == 0 || !j.probed || j.due <= now {
 		return
 	}
-	p.heap.set(j, max(p.now(), j.floor, p.dueLocked(j)))
+	p.heap.set(j, max(now, j.floor, p.dueLocked(j)))
 }
 
 // refusal tells outcomes that confirm, after a watched connection broke, that nobody is there.

@@ -186,6 +186,24 @@ func TestSpread(t *testing.T) {
 	})
 }
 
+// What is to be probed at once is not put off by a new pace that comes before it has started: the
+// engine sets one for the very sample after which a broken connection wants the next probe.
+func TestSetIntervalLeavesWhatIsDue(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, p *Prober, runs *fakeRun, sink *collector) {
+		ts := fakeTargets("x", 1, pace(time.Second))
+		key := ts[0].Key
+		p.SetName("x", ts)
+		sleep(5 * time.Second)
+		asked := time.Now()
+		p.ProbeNow(key)
+		p.SetInterval(key, 20*time.Second)
+		sleep(10 * time.Millisecond)
+		if starts := runs.of(key.Addr); starts[len(starts)-1].Before(asked) {
+			t.Errorf("the last probe began %v before it was asked for", asked.Sub(starts[len(starts)-1]))
+		}
+	})
+}
+
 func TestSetInterval(t *testing.T) {
 	inBubble(t, Options{}, func(t *testing.T, p *Prober, runs *fakeRun, sink *collector) {
 		ts := fakeTargets("x", 1, pace(time.Second))
