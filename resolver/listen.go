@@ -88,7 +88,7 @@ func (c *inProcess) writeReply(from asker, s source, msg []byte) {
 	if len(msg) == 0 {
 		return
 	}
-	c.r.shared[1].noteReply(s, msg, c.r.took(&from))
+	c.r.noteTCP(&from, s, msg)
 	select {
 	case c.replies <- append([]byte(nil), msg...):
 	default:

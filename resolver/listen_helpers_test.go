@@ -187,6 +187,12 @@ func (l *logged) String() string {
 	return l.b.String()
 }
 
+func (l *logged) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b.Reset()
+}
+
 func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // goroutinesBack waits until there are no more goroutines than before.

@@ -17,6 +17,8 @@ type tcpWorker struct {
 	query  wire.Query
 	rotor  *answer.Rotor
 	counts *counts
+	// logging: queries go to the query log. Looked up when the worker is borrowed.
+	logging bool
 }
 
 const (
@@ -34,11 +36,12 @@ func (s *tcpServer) getWorker() *tcpWorker {
 		w := s.workers[n-1]
 		s.workers = s.workers[:n-1]
 		s.mu.Unlock()
+		w.logging = s.r.logQuery.Load()
 		return w
 	}
 	s.mu.Unlock()
 	return &tcpWorker{r: s.r, in: make([]byte, tcpIn), out: make([]byte, 0, tcpOut+tcpReply+2),
-		rotor: s.r.answers.NewRotor(), counts: s.r.newCounts(1)}
+		rotor: s.r.answers.NewRotor(), counts: s.r.newCounts(1), logging: s.r.logQuery.Load()}
 }
 
 func (s *tcpServer) putWorker(w *tcpWorker) {
@@ -67,6 +70,9 @@ func (w *tcpWorker) answer(msg []byte, from asker, tr wire.Transport) (size int)
 func (w *tcpWorker) serve(buf []byte, n int, from asker, tr wire.Transport) (size int) {
 	r := w.r
 	table := r.table.Load()
+	if w.logging && from.at == 0 {
+		from.at = int64(r.sinceStart())
+	}
 	if table == nil {
 		return w.hold(nil, buf, n, from, tr)
 	}
@@ -75,6 +81,9 @@ func (w *tcpWorker) serve(buf []byte, n int, from asker, tr wire.Transport) (siz
 	case answer.Answer:
 		size = res.N
 		w.counts.note(&w.query, sourceOf(res.Source), buf)
+		if w.logging {
+			r.logReply(&from, sourceOf(res.Source), buf[:size])
+		}
 	case answer.Ask:
 		from.to.later(1)
 		if from.at == 0 {
@@ -89,9 +98,6 @@ func (w *tcpWorker) serve(buf []byte, n int, from asker, tr wire.Transport) (siz
 	if res.Entry != nil && res.Entry.Idle && r.asked != nil {
 		r.asked(res.Slot)
 	}
-	if r.logQuery.Load() {
-		r.logOne(&w.query, buf, &res, from)
-	}
 	return size
 }
 
@@ -104,6 +110,9 @@ func (w *tcpWorker) hold(table *answer.Table, buf []byte, n int, from asker, tr 
 	size, src := answerHeld(table, &w.query, buf, n, tr, w.rotor)
 	if size > 0 {
 		w.counts.note(&w.query, src, buf)
+		if w.logging {
+			w.r.logReply(&from, src, buf[:size])
+		}
 	}
 	return size
 }

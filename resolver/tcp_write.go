@@ -97,7 +97,7 @@ func (c *tcpConn) writeReply(from asker, s source, msg []byte) {
 	if len(msg) == 0 || len(msg) > wire.MaxTCP {
 		return
 	}
-	c.s.r.shared[1].noteReply(s, msg, c.s.r.took(&from))
+	c.s.r.noteTCP(&from, s, msg)
 	frame := slices.Concat([]byte{byte(len(msg) >> 8), byte(len(msg))}, msg)
 	c.stir()
 	c.mu.Lock()

@@ -47,6 +47,7 @@ type udpListener struct {
 	n, next int                   // datagrams in rx, and the first not handled
 	batches int
 	asked   bool  // some queries of the batch went to the forwarder
+	logging bool  // the batch goes to the query log
 	at      int64 // when the batch came; 0 = not read from the clock yet
 	query   wire.Query
 	rotor   *answer.Rotor
@@ -153,7 +154,8 @@ func (l *udpListener) serve(fd int) {
 	l.at = 0
 	l.batches++
 	sampled := l.batches%sampleEvery == 0
-	if sampled {
+	l.logging = r.logQuery.Load()
+	if sampled || l.logging {
 		l.at = int64(r.sinceStart())
 	}
 	for l.next < l.n {
@@ -197,6 +199,9 @@ func (l *udpListener) handle(table *answer.Table, i int) {
 		}
 		l.counts.note(&l.query, sourceOf(res.Source), buf)
 		l.tx.Add(buf[:res.N], from)
+		if l.logging {
+			l.logReply(i, sourceOf(res.Source), buf[:res.N])
+		}
 	case answer.Ask:
 		l.asked = true
 		r := request{msg: buf[:n], q: &l.query, entry: res.Entry, from: l.asker(i)}
@@ -209,9 +214,11 @@ func (l *udpListener) handle(table *answer.Table, i int) {
 	if res.Entry != nil && res.Entry.Idle && l.r.asked != nil {
 		l.r.asked(res.Slot)
 	}
-	if l.r.logQuery.Load() {
-		l.r.logOne(&l.query, buf, &res, l.asker(i))
-	}
+}
+
+func (l *udpListener) logReply(i int, s source, msg []byte) {
+	from := l.asker(i)
+	l.r.logReply(&from, s, msg)
 }
 
 // echoes reports whether a port belongs to a service that sends something back
@@ -243,6 +250,9 @@ func (l *udpListener) hold(table *answer.Table, i int) {
 	if size, src := answerHeld(table, &l.query, buf, n, wire.Transport{}, l.rotor); size > 0 {
 		l.counts.note(&l.query, src, buf)
 		l.tx.Add(buf[:size], l.rx.From(i))
+		if l.logging {
+			l.logReply(i, src, buf[:size])
+		}
 	}
 }
 
@@ -283,12 +293,16 @@ type replySender struct {
 func (l *udpListener) writeReplies(out []outMessage) {
 	s := senders.Get().(*replySender)
 	defer senders.Put(s)
+	logging := l.r.logQuery.Load()
 	for i := range out {
 		o := &out[i]
 		if len(o.msg) == 0 {
 			continue
 		}
 		l.r.shared[0].noteReply(o.source, o.msg, l.r.took(&o.from))
+		if logging {
+			l.r.logReply(&o.from, o.source, o.msg)
+		}
 		s.addr[i] = o.from.addr
 		s.tx.Add(o.msg, &s.addr[i])
 	}

@@ -342,9 +342,8 @@ func TestAskedOfIdleNames(t *testing.T) {
 	}
 }
 
-func TestStatsAndLog(t *testing.T) {
-	var log logged
-	r := serve(t, Options{Log: log.logger(), LogQuery: true, Listeners: 1}, newFarEnd(t, answerA))
+func TestStats(t *testing.T) {
+	r := serve(t, Options{Listeners: 1}, newFarEnd(t, answerA))
 	at := r.Addrs()[0]
 	for range sampleEvery {
 		exchange(t, "udp", at, query(tName, dns.TypeA))
@@ -389,11 +388,6 @@ func TestStatsAndLog(t *testing.T) {
 	if len(s.Answers) == 0 || s.Answers[0] != sampleEvery+1 {
 		t.Errorf("answers: %v", s.Answers)
 	}
-	for _, want := range []string{"name=api.example.com type=1", "outcome=NOERROR", "name=else.example type=65", "outcome=forward", "outcome=BADVERS", "tcp=true"} {
-		if !strings.Contains(log.String(), want) {
-			t.Errorf("the log lacks %s", want)
-		}
-	}
 }
 
 // BenchmarkBatch is what a query costs between the two system calls.
@@ -410,6 +404,54 @@ func BenchmarkBatch(b *testing.B) {
 			l.handle(table, i)
 		}
 		l.tx.Drop()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/udpBatch, "ns/query")
+}
+
+// BenchmarkForward is what a forwarded query costs with everything: two
+// sockets here, and the client's and the upstream's work, in batches of 32.
+func BenchmarkForward(b *testing.B) {
+	up, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer up.Close()
+	go func() {
+		buf := make([]byte, 512)
+		for {
+			n, from, err := up.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			buf[2] |= 0x80
+			_, _ = up.WriteToUDPAddrPort(buf[:n], from)
+		}
+	}()
+	r := serve(b, Options{Listeners: 1})
+	at := up.LocalAddr().(*net.UDPAddr).AddrPort()
+	if err := r.SetUpstreams(UpstreamOptions{Servers: []Server{{Addr: at}}}); err != nil {
+		b.Fatal(err)
+	}
+	c, err := net.Dial("udp", r.Addrs()[0].String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	msg, buf := pack(b, query("00000000.example.", dns.TypeA)), make([]byte, 512)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		for j := range udpBatch {
+			copy(msg[13:], fmt.Sprintf("%08d", i*udpBatch+j))
+			if _, err := c.Write(msg); err != nil {
+				b.Fatal(err)
+			}
+		}
+		_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		for range udpBatch {
+			if _, err := c.Read(buf); err != nil {
+				b.Fatal(err)
+			}
+		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/udpBatch, "ns/query")
 }
