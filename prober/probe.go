@@ -70,8 +70,15 @@ func (pr *probe) firstByte() { pr.reach(&pr.phases.FirstByte) }
 
 func (pr *probe) reach(phase *time.Duration) {
 	if *phase == 0 {
-		*phase = max(time.Since(pr.tryStart), 1)
+		*phase = pr.elapsed()
 	}
+}
+
+// elapsed is the time since the start of the try, less what was excused, but always after the
+// phases already reached: excused time may be a clock tick too long.
+func (pr *probe) elapsed() time.Duration {
+	reached := max(pr.phases.Connect, pr.phases.TLS, pr.phases.FirstByte)
+	return max(time.Since(pr.tryStart), reached+1)
 }
 
 // excuse takes time that our own process wasted out of all phases yet to come.
@@ -81,7 +88,7 @@ func (pr *probe) excuse(late time.Duration) { pr.tryStart = pr.tryStart.Add(late
 // A phase that the check does not have counts as reached with the next one that it has.
 func (pr *probe) end(outcome rank.Outcome, status int, detail string) {
 	ph := pr.phases
-	ph.Total = max(time.Since(pr.tryStart), 1)
+	ph.Total = pr.elapsed()
 	if outcome == rank.OK {
 		if ph.FirstByte == 0 {
 			ph.FirstByte = max(ph.Connect, ph.TLS)
