@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -301,6 +302,9 @@ func TestFailoverDefaults(t *testing.T) {
 					f := newFleet(t, d.net, n, 0, "")
 					for _, v := range f.victims { // past the start, each at its own place in the interval
 						eventually(t, "probed three times", func() bool { return !long() || v.stats().Probes >= 3 })
+					}
+					if long() {
+						time.Sleep(rand.N(2 * time.Second)) // a moment that knows nothing of the schedule
 					}
 					since := time.Now()
 					for _, v := range f.victims {

@@ -82,7 +82,8 @@ func (d *decider) challenge(in []int, incumbent int, before []Challenger, except
 		}
 		c := Challenger{d.eps[i].Key.Addr, d.since(d.eps[i].Key.Addr, before)}
 		list = append(list, c)
-		if (d.unsettled() || d.now.Sub(c.Since) >= d.p.Hold) && (ripe < 0 || d.faster(i, ripe) < 0) {
+		due := d.unsettled() || (d.now.Sub(c.Since) >= d.p.Hold && d.stillSlow(incumbent, i))
+		if due && (ripe < 0 || d.faster(i, ripe) < 0) {
 			ripe = i
 		}
 	}
@@ -92,7 +93,18 @@ func (d *decider) challenge(in []int, incumbent int, before []Challenger, except
 // beats tells whether endpoint i is faster than the incumbent by switch_ratio and switch_min.
 // Any latency beats none.
 func (d *decider) beats(i, incumbent int) bool {
-	a, b := d.views[i].latency, d.views[incumbent].latency
+	return d.lower(d.views[i].latency, d.views[incumbent].latency)
+}
+
+// stillSlow tells whether the incumbent's last probes, too, were slower than the challenger's
+// estimate by both margins. Two spikes among three probes can lift the estimate so far that it
+// stays above for hold, long after the incumbent is as fast as ever.
+func (d *decider) stillSlow(incumbent, challenger int) bool {
+	return d.lower(d.views[challenger].latency, d.eps[incumbent].Health.recent(d.p.Latency))
+}
+
+// lower tells whether latency a is below b by switch_ratio and switch_min.
+func (d *decider) lower(a, b time.Duration) bool {
 	switch {
 	case a == 0 || a == b:
 		return false
@@ -112,10 +124,13 @@ func (d *decider) since(a netip.Addr, before []Challenger) time.Time {
 	return d.now
 }
 
-// hold notes when the first of the challengers may take over.
+// hold notes when the first of the challengers may take over. One whose hold is over waits for
+// the incumbent's next probe.
 func (d *decider) hold(list []Challenger) {
 	for i := range list {
-		d.next(list[i].Since.Add(d.p.Hold))
+		if at := list[i].Since.Add(d.p.Hold); at.After(d.now) {
+			d.next(at)
+		}
 	}
 }
 

@@ -46,6 +46,15 @@ func (h *Health) Latency(m LatencyMode) time.Duration {
 	return h.Latencies.Modes[m].Value
 }
 
+// recent is the median of the last three successful probes; while there are fewer, the estimate.
+func (h *Health) recent(m LatencyMode) time.Duration {
+	if h == nil || int(m) >= len(h.Latencies.Modes) || h.Latencies.Probes < 3 {
+		return h.Latency(m)
+	}
+	r := &h.Latencies.Modes[m].Recent
+	return median(r[0], r[1], r[2])
+}
+
 // state is State for a Health that may be missing.
 func (h *Health) state() State {
 	if h == nil {

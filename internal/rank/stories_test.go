@@ -1,9 +1,11 @@
 package rank
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // step is one moment of a story: changes, then what is answered.
@@ -263,5 +265,46 @@ func TestStories(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestTwoSpikes: two slow probes among three lift the estimate for longer than hold. They are over
+// when the challenger's hold is, and the answer stays. One that stays slow is left as ever.
+func TestTwoSpikes(t *testing.T) {
+	for _, spikes := range []int{2, 100} {
+		p := &Policy{Select: Best, MaxAnswers: 1, SwitchRatio: 0.2, SwitchMin: 2 * msec, Hold: 10 * time.Second}
+		pace := &Pace{Interval: 2 * time.Second, Rise: 2, Fall: 2}
+		eps := []Endpoint{
+			{Key: Key{Name: "n", Addr: netip.MustParseAddr("192.0.2.1")}, Weight: 1, Health: new(Health)},
+			{Key: Key{Name: "n", Addr: netip.MustParseAddr("192.0.2.2")}, Weight: 1, Health: new(Health)},
+		}
+		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		var memory *Memory
+		challenged, moved := false, false
+		for i := range 60 {
+			now = now.Add(2 * time.Second)
+			for k := range eps {
+				lat := time.Duration(27+2*k) * msec
+				if k == 0 && i >= 20 && i < 20+spikes {
+					lat = 150 * msec
+				}
+				Step(eps[k].Health, pace, &Sample{Key: eps[k].Key, At: now, Phases: Phases{Total: lat}, Final: true}, nil)
+			}
+			d := Decide(p, eps, memory, now)
+			if !d.Next.IsZero() && !d.Next.After(now) {
+				t.Fatalf("probe %d: Next is %v, not after now", i, d.Next)
+			}
+			for _, c := range d.Memory.Families[V4].Faster {
+				challenged = challenged || now.Sub(c.Since) >= p.Hold
+			}
+			moved = moved || d.Answers[V4].Selected[0] == 1
+			memory = &d.Memory
+		}
+		if spikes == 2 && !challenged {
+			t.Error("the spikes did not outlast hold: the test shows nothing")
+		}
+		if want := spikes > 2; moved != want {
+			t.Errorf("%d slow probes: moved is %v", spikes, moved)
+		}
 	}
 }
