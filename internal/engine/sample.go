@@ -15,8 +15,8 @@ func (e *Engine) sample(s *rank.Sample, now time.Time) {
 		return // of a name that a reload took away
 	}
 	ep := n.find(&s.Key)
-	if ep == nil {
-		return // of an address that has left
+	if ep == nil || ep.static() {
+		return // of an address that has left, or of a check that a reload took away
 	}
 	e.clock.stamp(s, now)
 	e.o.Recorder.Record(*s)

@@ -165,7 +165,7 @@ func (h *History) segment(i int) segment {
 		}
 	}
 	for _, in := range h.inputs {
-		if in.Kind == engine.InputStop && in.At.After(s.from.At) && in.At.Before(s.until) {
+		if in.Kind == engine.InputStop && in.At.After(s.from.At) && (s.next.IsZero() || in.At.Before(s.next)) {
 			s.until, s.crash, s.why = in.At, false, "the daemon was not running"
 			break
 		}
