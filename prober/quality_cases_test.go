@@ -1,0 +1,122 @@
+package prober
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"hard/internal/rank"
+)
+
+// Single troubles on the model network, with exact demands; TestAnswerQuality has whole hours.
+
+// TestHalfDead: half of all sites fall silent at once while the others answer. That is no fault of
+// our own network, and every name fails over within the bounds of detection.
+func TestHalfDead(t *testing.T) {
+	dead := []netip.Addr{siteAddr(0, 0), siteAddr(0, 1), siteAddr(1, 0), siteAddr(2, 0)}
+	script := []trouble{{from: time.Minute, to: 3 * time.Minute, what: silent, hits: dead}}
+	w, r, c := play(t, script, 1, 2*time.Minute, "")
+	for i := range c.Names {
+		n := &c.Names[i]
+		s := w.judge(qualityNames()[n.Name], r.answers[n.Name], 2*time.Minute, n.Policy)
+		if n.Name == "each.example" { // all of its sites are dead: on_all_down
+			continue
+		}
+		if _, worst, _, _ := s.spells(silent); worst > silentWorst+100*time.Millisecond {
+			t.Errorf("%s: a dead address was answered for %v", n.Name, worst)
+		}
+		last := r.answers[n.Name][len(r.answers[n.Name])-1]
+		if w.at(last.at, last.addr).dead {
+			t.Errorf("%s: still answers %v, which is dead", n.Name, last.addr)
+		}
+	}
+	wantEvents(t, r, "all_down", "each.example")
+	wantEvents(t, r, "guard")
+}
+
+// TestAllRefuse: all candidates of one name refuse while the others are well. on_all_down is
+// applied to that name, and to no other.
+func TestAllRefuse(t *testing.T) {
+	for _, kind := range []effect{refuses, hangs} {
+		script := []trouble{{from: time.Minute, to: 3 * time.Minute, what: kind, hits: qualityNames()["pair.example"]}}
+		_, r, _ := play(t, script, 1, 2*time.Minute, "on_all_down = \"servfail\"\n")
+		wantEvents(t, r, "all_down", "pair.example")
+		wantEvents(t, r, "guard")
+		list := r.answers["pair.example"]
+		if last := list[len(list)-1]; last.addr.IsValid() || last.at > time.Minute+silentWorst+100*time.Millisecond {
+			t.Errorf("%v: not all_down in time: %v", kind, list)
+		}
+		if list := r.answers["all.example"]; len(list) != 1 {
+			t.Errorf("another name's answer changed: %v", list)
+		}
+	}
+}
+
+// TestSilentDeathTakesTwoTimeouts: with the default fall = 2, the local-fault guard must not make
+// a real death wait for a third timeout.
+func TestSilentDeathTakesTwoTimeouts(t *testing.T) {
+	for _, kind := range []effect{hangs, silent} {
+		w, r, _ := play(t, []trouble{{from: time.Minute, to: time.Hour, what: kind, hits: []netip.Addr{siteAddr(0, 0)}}}, 1, 90*time.Second, "")
+		timeouts := 0
+		for _, s := range r.samples {
+			if s.Key == (rank.Key{Name: "all.example", Candidate: siteAddr(0, 0).String(), Addr: siteAddr(0, 0)}) && s.Outcome == rank.Timeout {
+				timeouts++
+				if list := r.answers["all.example"]; timeouts == 2 && list[len(list)-1].at > s.End().Sub(w.begin)+time.Millisecond {
+					t.Errorf("%v: the second timeout ended at %v, the answer changed at %v", kind, s.End().Sub(w.begin), list[len(list)-1].at)
+				}
+			}
+		}
+		if timeouts < 2 {
+			t.Errorf("only %d timeouts", timeouts)
+		}
+	}
+}
+
+// TestOwnCutIsSeen: a minute without our own network is declared and ended; nothing else happens.
+func TestOwnCutIsSeen(t *testing.T) {
+	for _, kind := range []effect{cut, unreachable} {
+		script := []trouble{{from: time.Minute, to: 2 * time.Minute, what: kind}}
+		w, r, _ := play(t, script, 1, 3*time.Minute, "")
+		var phases []string
+		for _, e := range r.events {
+			switch at := e.At.Sub(w.begin); {
+			case e.Kind == "guard":
+				phases = append(phases, e.New)
+				if e.New == "fault" && at > time.Minute+2*silentWorst || e.New == "calm" && at > 2*time.Minute+silentWorst {
+					t.Errorf("%v only at %v", e.New, at)
+				}
+			case at > time.Minute-time.Second:
+				t.Errorf("at %v: %+v", at, e)
+			}
+		}
+		if strings.Join(phases, " ") != "fault calm" {
+			t.Errorf("the guard: %v", phases)
+		}
+		for name, list := range r.answers {
+			if len(list) != 1 {
+				t.Errorf("%s: the answer changed: %v", name, list)
+			}
+		}
+	}
+}
+
+// wantEvents sees that there are events of a kind for just these names.
+func wantEvents(t *testing.T, r *result, kind string, names ...string) {
+	t.Helper()
+	got := map[string]bool{}
+	for _, e := range r.events {
+		if e.Kind == kind {
+			got[e.Key.Name] = true
+		}
+	}
+	for _, n := range names {
+		if !got[n] {
+			t.Errorf("no %s event for %s", kind, n)
+		}
+		delete(got, n)
+	}
+	if len(got) > 0 {
+		t.Errorf("%s events that should not be: %v", kind, got)
+	}
+}
