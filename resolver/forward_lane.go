@@ -271,23 +271,32 @@ func (l *lane) endAttempt(at *attempt) {
 		*p = at.fnext
 		fl.live--
 	}
-	l.wheel.remove(at)
 	at.up.lanes[l.index].inflight--
-	if s := at.sock; s != nil {
-		p := l.bucket(s, at.id)
-		for *p != at {
-			p = &(*p).hnext
-		}
-		*p = at.hnext
-		s.remove(at)
-		if s.retired && s.waiting == 0 {
-			l.closeSock(s)
-		}
-	}
+	l.unassign(at)
 	at.fl, at.up, at.sock, at.probe, at.fnext = nil, nil, nil, nil, nil
 	at.gen++
 	at.hnext = l.freeA
 	l.freeA = at
+}
+
+// unassign takes at out of the wheel and from its socket, which is closed if it
+// is retired and at was the last one that it waited for.
+func (l *lane) unassign(at *attempt) {
+	l.wheel.remove(at)
+	s := at.sock
+	if s == nil {
+		return
+	}
+	p := l.bucket(s, at.id)
+	for *p != at {
+		p = &(*p).hnext
+	}
+	*p = at.hnext
+	s.remove(at)
+	at.sock, at.hnext = nil, nil
+	if s.retired && s.waiting == 0 {
+		l.closeSock(s)
+	}
 }
 
 func (l *lane) bucket(s *sock, id uint16) **attempt {

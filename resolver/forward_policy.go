@@ -169,7 +169,7 @@ func (l *lane) giveUp(fl *flight) {
 	}
 	ede := uint16(wire.EDENoReachable)
 	switch fl.why {
-	case failRefused, failNetwork, failTLS:
+	case failRefused, failNetwork, failTLS, failLocal:
 		ede = wire.EDENetworkError
 	case failInvalid:
 		ede = wire.EDEInvalidData

@@ -67,9 +67,13 @@ func (l *lane) sendTo(u *upstream, batch []*attempt, now int64) {
 	for from := 0; from < n; {
 		s, single, err := l.sockFor(u, now)
 		if err != nil {
+			why := failureOf(err)
+			if why == failNetwork { // no route
+				l.f.wasRefused(u, now)
+			}
 			for _, at := range batch[from:n] {
 				at.staged = false
-				l.failed(at, failNetwork, now)
+				l.failed(at, why, now)
 			}
 			return
 		}
@@ -150,15 +154,31 @@ func (l *lane) transmit(s *sock, batch []*attempt, now int64) {
 		if err == syscall.EAGAIN || err == syscall.ENOBUFS {
 			return
 		}
+		old := s.born < now
 		for _, at := range batch[sent:] {
-			l.failed(at, failureOf(err), now)
+			if old {
+				l.restage(at)
+			} else {
+				l.failed(at, failureOf(err), now)
+			}
 		}
-		s.retired = true
-		if s.waiting == 0 && s.fd >= 0 {
-			l.closeSock(s)
+		if s.fd >= 0 {
+			l.retire(s)
+		}
+		if old {
+			// Its source address or route is gone, perhaps (fault 31), and so
+			// are those of the others. A new socket tells about the upstream.
+			l.dropPool(batch[0].up)
 		}
 		return
 	}
+}
+
+// restage undoes assign, so that at is sent through another socket.
+func (l *lane) restage(at *attempt) {
+	at.up.lanes[l.index].counts.sent--
+	l.unassign(at)
+	l.addStage(at)
 }
 
 // refusedBefore ends the attempts that were sent on s before now.
@@ -173,8 +193,12 @@ func (l *lane) refusedBefore(s *sock, now int64) {
 }
 
 func failureOf(err error) failure {
-	if err == syscall.ECONNREFUSED || err == syscall.ECONNRESET {
+	switch err {
+	case syscall.ECONNREFUSED, syscall.ECONNRESET:
 		return failRefused
+	case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
+		syscall.EAGAIN, syscall.EADDRNOTAVAIL: // the last two for want of a port
+		return failLocal
 	}
 	return failNetwork
 }

@@ -54,10 +54,11 @@ const (
 	failNetwork         // no route, network down, no socket
 	failInvalid         // a matching reply that is broken
 	failTLS             // handshake or certificate
+	failLocal           // we had no descriptor, port or memory for it: not the upstream's fault
 	failSlots
 )
 
-var failNames = [failSlots]string{"", "timeout", "refused", "unreachable", "invalid", "tls"}
+var failNames = [failSlots]string{"", "timeout", "refused", "unreachable", "invalid", "tls", "local"}
 
 // UpstreamStat is one upstream's state, for status and metrics.
 type UpstreamStat struct {
