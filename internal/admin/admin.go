@@ -77,8 +77,7 @@ type Options struct {
 	Meter   *Meter // may be nil
 	Log     *slog.Logger
 
-	// Page serves / and /name/{name} of the loopback server; nil: they show a plain pointer to
-	// what else there is. It is called for GET and HEAD alone, behind the Host check and with the
+	// Page serves what the loopback server does not itself; nil: the status page. It is called for GET and HEAD alone, behind the Host check and with the
 	// security headers set (it may replace the Content-Security-Policy).
 	Page func(Source) http.Handler
 }

@@ -17,6 +17,8 @@ type Meter struct {
 	transitions map[rank.Key]uint64
 	allDown     map[allDownKey]uint64
 	phases      [numPhases]phaseHistogram
+
+	trail trail // has a lock of its own
 }
 
 type allDownKey struct{ name, policy string }
@@ -64,6 +66,7 @@ func (h *phaseHistogram) observe(d time.Duration) {
 
 // Sample counts one probe result.
 func (m *Meter) Sample(s *rank.Sample) {
+	m.trail.sample(s)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	k := engine.HostKey{Name: s.Key.Name, Candidate: s.Key.Candidate}
@@ -96,9 +99,15 @@ func (m *Meter) Event(e *engine.Event) {
 	}
 }
 
+// Answer notes a change of an answer, for the status page.
+func (m *Meter) Answer(a *engine.AnswerChange) {
+	m.trail.answered(a.Name, change{a.At, a.Family.String(), joinAddrs(a.Addresses), a.Reason})
+}
+
 // Forget drops the counters of endpoints that no longer exist, so that a host whose candidates
 // change their addresses every day does not grow series for ever.
 func (m *Meter) Forget(keys []rank.Key) {
+	m.trail.forget(keys)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, k := range keys {
@@ -108,6 +117,7 @@ func (m *Meter) Forget(keys []rank.Key) {
 
 // keep drops the counters of names and candidates that the configuration no longer has.
 func (m *Meter) keep(candidates map[engine.HostKey]bool) {
+	m.trail.keep(candidates)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for k := range m.probes {

@@ -27,8 +27,17 @@ type fake struct {
 
 func (f *fake) Info() Info             { return Info{Version: "1", Ready: true, Reloaded: time.Unix(1e9, 0)} }
 func (f *fake) Config() *config.Config { return f.config }
-func (f *fake) Snapshot(context.Context, string) (engine.Snapshot, error) {
-	return f.snapshot, nil
+func (f *fake) Snapshot(_ context.Context, name string) (engine.Snapshot, error) {
+	s := f.snapshot
+	if name != "" {
+		s.Names = nil
+		for _, n := range f.snapshot.Names {
+			if n.Name == name {
+				s.Names = append(s.Names, n)
+			}
+		}
+	}
+	return s, nil
 }
 func (f *fake) Force(context.Context, engine.Override, bool) ([]engine.Override, error, error) {
 	return nil, nil, nil

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -12,7 +11,7 @@ import (
 
 // contentPolicy allows what we serve ourselves and nothing else: no inline script, no other host,
 // no frame around us.
-const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // newWeb makes the server on loopback.
@@ -34,11 +33,11 @@ func (s *Server) webHandler(address string) http.Handler {
 	mux.Handle("/status.json", reply(s.getStatus))
 	mux.HandleFunc("/healthz", s.healthz)
 	mux.HandleFunc("/readyz", s.readyz)
-	page := http.Handler(http.HandlerFunc(plainPage))
 	if s.o.Page != nil {
-		page = s.o.Page(s)
+		mux.Handle("/", s.o.Page(s))
+	} else {
+		mux.Handle("/", newPage(s))
 	}
-	mux.Handle("/", page)
 	return guarded(address, mux)
 }
 
@@ -89,14 +88,4 @@ func ourHost(r *http.Request, configured string) bool {
 	}
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	return ok && local.AddrPort().Addr().Unmap().WithZone("") == a.WithZone("")
-}
-
-// plainPage stands where no status page is built in.
-func plainPage(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != "/" {
-		http.NotFound(w, r)
-		return
-	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprintln(w, "hard\n\n/status.json\n/metrics\n/healthz\n/readyz")
 }

@@ -126,6 +126,7 @@ func by(who, why string) string {
 
 // Answer is engine.Recorder's.
 func (w witness) Answer(a engine.AnswerChange) {
+	w.meter.Answer(&a)
 	w.history.Answer(a)
 	w.hook.Send(&hook.Change{
 		Time: a.At, Kind: "answer", Name: a.Name, Type: a.Family.String(), Addresses: a.Addresses, Reason: a.Reason,
