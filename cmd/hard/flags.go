@@ -38,6 +38,10 @@ type options struct {
 	watch bool   // status
 	trace bool   // probe
 	at    string // explain
+	since string // history, replay
+	plot  bool   // history
+	csv   bool   // history
+	with  string // replay
 	why   string // set, weight
 	force bool   // set, weight
 	until string // set, weight: -for, as written
@@ -70,7 +74,11 @@ func flagDefs() []flagDef {
 		{names: []string{"once"}, help: "tell the story once, check it, exit 0 or 1", verbs: []string{"demo"}, to: func(o *options) any { return &o.once }},
 		{names: []string{"watch"}, help: "again every second, in place, until interrupted", verbs: []string{"status"}, to: func(o *options) any { return &o.watch }},
 		{names: []string{"trace"}, help: "show what was sent and received", verbs: []string{"probe"}, to: func(o *options) any { return &o.trace }},
-		{names: []string{"at"}, arg: "TIME", help: "explain the past", verbs: []string{"explain"}, to: func(o *options) any { return &o.at }},
+		{names: []string{"at"}, arg: "TIME", help: "explain the past: RFC 3339, local YYYY-MM-DD HH:MM, or 15m (ago); the daemon may be down", verbs: []string{"explain"}, to: func(o *options) any { return &o.at }},
+		{names: []string{"since"}, arg: "TIME", help: "from then on, written like -at's; 1h (history) or 24h (replay) where not given", verbs: []string{"history", "replay"}, to: func(o *options) any { return &o.since }},
+		{names: []string{"plot"}, help: "draw latency and state over time", verbs: []string{"history"}, to: func(o *options) any { return &o.plot }},
+		{names: []string{"csv"}, help: "every probe as comma-separated values", verbs: []string{"history"}, to: func(o *options) any { return &o.csv }},
+		{names: []string{"with"}, arg: "NEW.toml", help: "the other configuration", verbs: []string{"replay"}, to: func(o *options) any { return &o.with }, words: wordFile},
 		{names: []string{"for"}, arg: "TIME", help: "how long it holds: 90s, 30m, 12h, 2d; without it until taken back", verbs: []string{"set", "weight"}, to: func(o *options) any { return &o.until }},
 		{names: []string{"why"}, arg: "TEXT", help: "the reason, for status and history", verbs: []string{"set", "weight"}, to: func(o *options) any { return &o.why }},
 		{names: []string{"force"}, help: "even if no healthy endpoint is left", verbs: []string{"set", "weight"}, to: func(o *options) any { return &o.force }},
@@ -111,7 +119,7 @@ func parse(args []string) (*options, error) {
 	if o.verbose && o.level == "" {
 		o.level = "debug"
 	}
-	if len(rest) > 0 && !o.check && (findVerb(rest[0]) != nil || slices.Contains(laterVerbs, rest[0])) {
+	if len(rest) > 0 && !o.check && findVerb(rest[0]) != nil {
 		o.verb, rest = rest[0], rest[1:]
 	}
 	o.args = rest
@@ -158,14 +166,13 @@ func (o *options) belongs(name string, defs []flagDef) error {
 	return nil
 }
 
-// laterVerbs are the contract's verbs that this version does not have. Their names are kept, so
-// that none of them is ever taken for a configuration file.
-var laterVerbs = []string{"history", "replay"}
-
 // validate finds what the command line alone can get wrong.
 func (o *options) validate() error {
-	if slices.Contains(laterVerbs, o.verb) {
-		return fmt.Errorf("%s: this version does not have this verb yet", o.verb)
+	if o.verb == "replay" && o.with == "" {
+		return errors.New("replay: -with NEW.toml is missing: the configuration to try on the past")
+	}
+	if o.csv && (o.json || o.plot) || o.json && o.plot {
+		return errors.New("history: one of -json, -csv and -plot")
 	}
 	if o.level != "" {
 		if _, err := config.ParseLevel(o.level); err != nil {

@@ -21,7 +21,7 @@ func explain(o *options, stdout, stderr io.Writer) int {
 		query.Set("type", o.args[1])
 	}
 	if o.at != "" {
-		query.Set("at", o.at)
+		return explainAt(o, stdout, stderr)
 	}
 	if len(query) > 0 {
 		path += "?" + query.Encode()
