@@ -54,7 +54,7 @@ func (p *past) seed(ctx context.Context, s *Server) {
 		s.log.Debug("status page: the last changes", "error", err)
 	}
 	for _, a := range list {
-		s.o.Meter.trail.answered(a.Name, change{a.At, a.Type, joinAddrs(a.Addresses), a.Reason})
+		s.o.Meter.trail.answered(a.Name, change{a.At, a.Type, a.Reason})
 	}
 }
 

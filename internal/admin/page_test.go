@@ -96,7 +96,7 @@ func TestPageEscapes(t *testing.T) {
 	}
 	f.snapshot.Overrides = []engine.Override{{Host: engine.HostKey{Name: evil, Candidate: evil}, State: rank.Drain, Who: evil, Why: evil}}
 	h, m := pageOf(f)
-	m.trail.answered(evil, change{time.Now(), "A", evil, evil})
+	m.trail.answered(evil, change{time.Now(), "A", evil})
 	for _, path := range []string{"/", "/name/" + url.PathEscape(evil), "/name/" + url.PathEscape("<script>alert(3)</script>")} {
 		body := get(t, h, "GET", path).Body.String()
 		if strings.Contains(body, "<script>") || strings.Contains(body, "<img") || strings.Count(body, "<script ") != 1 {

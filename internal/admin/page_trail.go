@@ -48,10 +48,9 @@ func (r *ring) appendLast(to []tick, n int) []tick {
 
 // change is the latest change of one name's answer.
 type change struct {
-	at     time.Time
-	typ    string // A or AAAA
-	answer string // addresses, or a word
-	why    string
+	at  time.Time
+	typ string // A or AAAA
+	why string
 }
 
 // trail is the recent past in memory, for the status page: it must show a failover at once, and

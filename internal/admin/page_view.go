@@ -57,7 +57,8 @@ type endpointRow struct {
 	Spark          template.HTML
 	Since, Checked string
 	Outcome        string
-	Share          string // weight, and tier where it is not 0
+	Share          string // weight
+	Labelled       bool   // the candidate has another label than the address
 }
 
 type overrideRow struct {
@@ -85,7 +86,10 @@ func (p *statusPage) nameRow(n *Name, now time.Time) nameRow {
 	}
 	if c, ok := p.trail().last(n.Name); ok {
 		row.ChangedAt, row.Changed = c.at, formatAge(now.Sub(c.at))
-		row.Change = c.typ + " " + c.answer + ": " + c.why
+		row.Change = c.why
+		if len(row.Answers) > 1 {
+			row.Change = c.typ + ", " + c.why
+		}
 	}
 	return row
 }
@@ -149,6 +153,7 @@ func (p *statusPage) endpointRows(n *Name, now time.Time) []endpointRow {
 		key := rank.Key{Name: n.Name, Candidate: e.Candidate, Addr: e.Address}
 		row.Spark = sparkline(p.trail().ticks(buf[:0], key, sparkLen))
 		row.Since, row.Checked = ageOrDash(now, e.Since), ageOrDash(now, e.Checked)
+		row.Labelled = e.Candidate != e.Address.String()
 		rows[i] = row
 	}
 	return rows
