@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,6 +24,7 @@ type httpsAsker struct {
 	client    *http.Client
 	transport *http.Transport
 	slots     chan struct{} // queries at a time
+	served    atomic.Bool   // a reply came: connections worked once
 
 	mu     sync.Mutex // guards closed, and wg.Add against wg.Wait
 	closed bool
@@ -34,6 +36,7 @@ type httpsAsker struct {
 const (
 	httpsQueries = 256 // at a time; beyond: the next upstream
 	httpsTimeout = 5 * time.Second
+	httpsTries   = 3 // of one query, if its connection breaks
 	dnsMessage   = "application/dns-message"
 )
 
@@ -83,8 +86,40 @@ func (a *httpsAsker) ask(msg []byte, done func([]byte, error)) error {
 	return nil
 }
 
-// post asks with ID 0, as RFC 8484 section 4.1 wants for caches' sake.
-func (a *httpsAsker) post(msg []byte) ([]byte, error) {
+// post asks, and asks again if the connection breaks that had worked
+// (requirement 72): net/http does not repeat a POST by itself, but a query may
+// be repeated. More than once, because the next connection that it picks may
+// be as dead as the last.
+func (a *httpsAsker) post(msg []byte) (reply []byte, err error) {
+	for range httpsTries {
+		reply, err = a.postOnce(bytes.Clone(msg))
+		if err == nil {
+			a.served.Store(true)
+			return reply, nil
+		}
+		if !a.served.Load() || !isBroken(err) || a.ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, err
+}
+
+// isBroken reports whether err is that of a connection that was there.
+func isBroken(err error) bool {
+	var op *net.OpError
+	var te *tlsError
+	switch {
+	case errors.As(err, &te), errors.Is(err, errBadFrame), isTimeout(err):
+		return false
+	case errors.As(err, &op) && op.Op == "dial":
+		return false
+	}
+	return true
+}
+
+// postOnce asks with ID 0, as RFC 8484 section 4.1 wants for caches' sake. It
+// changes msg.
+func (a *httpsAsker) postOnce(msg []byte) ([]byte, error) {
 	id := binary.BigEndian.Uint16(msg)
 	msg[0], msg[1] = 0, 0
 	req, err := http.NewRequestWithContext(a.ctx, http.MethodPost, a.url, bytes.NewReader(msg))
