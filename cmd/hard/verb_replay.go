@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -47,6 +48,10 @@ type replayDifference struct {
 	Now  []netip.Addr `json:"now"`
 }
 
+// replayGC is the collector's setting for a replay, in percent of the live heap, which is small: a
+// day makes some GB of decisions, all short-lived.
+const replayGC = 800
+
 // replay is hard replay: what another configuration would have answered.
 func replay(o *options, stdout, stderr io.Writer) int {
 	now := time.Now()
@@ -64,6 +69,7 @@ func replay(o *options, stdout, stderr io.Writer) int {
 	if pure, _ := config.Parse(o.with, with.Text); pure != nil {
 		with = pure
 	}
+	debug.SetGCPercent(replayGC)
 	r, err := openStore(o)
 	if err != nil {
 		return fail(stderr, err)

@@ -49,9 +49,13 @@ type look struct {
 }
 
 func newWorld(t *testing.T, seed uint64, texts ...string) *world {
+	return newWorldAt(t, time.Now().Add(-3*time.Hour).Round(0), seed, texts...)
+}
+
+func newWorldAt(t *testing.T, now time.Time, seed uint64, texts ...string) *world {
 	w := &world{
 		t: t, rnd: rand.New(rand.NewPCG(seed, 7)), path: filepath.Join(t.TempDir(), "hard.db"), texts: texts,
-		now:  time.Now().Add(-3 * time.Hour).Round(0),
+		now:  now,
 		ends: make(map[rank.Key]bool), pace: make(map[rank.Key]time.Duration),
 		last: make(map[rank.Key]time.Time),
 	}
