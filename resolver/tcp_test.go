@@ -2,14 +2,11 @@ package resolver
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"runtime"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -126,175 +123,6 @@ func TestR45HalfClose(t *testing.T) {
 			}
 		}
 	}
-}
-
-// R45, R46: idle connections end, busy ones do not, and an unfinished query has
-// a time of its own.
-func TestR46Timeouts(t *testing.T) {
-	r := serveTCP(t, func(l *tcpLimits) {
-		l.idle, l.frame, l.tick = 300*time.Millisecond, 300*time.Millisecond, 20*time.Millisecond
-	})
-	msg := frame(pack(t, query(tName, dns.TypeA)))
-	idle, drip := dial(t, r.Addrs()[0]), dial(t, r.Addrs()[0])
-	if _, err := idle.Write(msg); err != nil {
-		t.Fatal(err)
-	}
-	wantA(t, readMsg(t, idle))
-	// A whole query and a part of one, then silence or drops: neither helps.
-	if _, err := drip.Write(append(msg, msg[:5]...)); err != nil {
-		t.Fatal(err)
-	}
-	wantA(t, readMsg(t, drip))
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for i := 5; i < len(msg)-1; i++ {
-			select {
-			case <-stop:
-				return
-			case <-time.After(40 * time.Millisecond):
-				if _, err := drip.Write(msg[i : i+1]); err != nil {
-					return
-				}
-			}
-		}
-	})
-	for name, c := range map[string]net.Conn{"idle": idle, "drip": drip} {
-		if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, syscall.EAGAIN) {
-			t.Errorf("%s: %d, %v; want the end", name, n, err)
-		}
-	}
-	close(stop)
-	wg.Wait()
-	eventually(t, "no connections", func() bool { return r.Stats().Conns == 0 })
-}
-
-// R46: at the limit the oldest idle connection makes room; UDP goes on.
-func TestR46ConnectionLimit(t *testing.T) {
-	r := serveTCP(t, func(l *tcpLimits) { l.conns = 4 })
-	msg := frame(pack(t, query(tName, dns.TypeA)))
-	var conns []*net.TCPConn
-	for i := range 6 {
-		c := dial(t, r.Addrs()[0])
-		if _, err := c.Write(msg); err != nil {
-			t.Fatal(err)
-		}
-		wantA(t, readMsg(t, c))
-		conns = append(conns, c)
-		if i < 4 && r.Stats().Evicted != 0 {
-			t.Fatal("made room too early")
-		}
-	}
-	for i, c := range conns {
-		if i < 2 {
-			if _, err := c.Read(make([]byte, 1)); err == nil {
-				t.Errorf("connection %d is still there", i)
-			}
-			continue
-		}
-		if _, err := c.Write(msg); err != nil {
-			t.Fatal(err)
-		}
-		wantA(t, readMsg(t, c))
-	}
-	wantA(t, exchange(t, "udp", r.Addrs()[0], query(tName, dns.TypeA)))
-	if s := r.Stats(); s.Evicted != 2 || s.Conns != 4 {
-		t.Errorf("%d evicted, %d open", s.Evicted, s.Conns)
-	}
-}
-
-// R46: a client that takes no answers is not read from any more, costs bounded
-// memory, and loses nothing when it goes on.
-func TestR46SlowReader(t *testing.T) {
-	r := serveTCP(t, func(l *tcpLimits) { l.backlog = 4 << 10 })
-	c := dial(t, r.Addrs()[0])
-	_ = c.SetReadBuffer(64 << 10)
-	msg := frame(pack(t, query(tBig, dns.TypeA)))
-	const queries = 30000 // 400 bytes each: more than the kernel's buffers hold
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for range queries {
-			if _, err := c.Write(msg); err != nil {
-				t.Error(err)
-				return
-			}
-		}
-	})
-	stalled := func() (n int32) {
-		r.tcp.mu.Lock()
-		defer r.tcp.mu.Unlock()
-		for c := range r.tcp.conns {
-			n += c.unsent.Load()
-		}
-		return n
-	}
-	eventually(t, "the connection stalls", func() bool { return stalled() > 4<<10 })
-	if n := stalled(); n > 200<<10 {
-		t.Errorf("%d bytes are kept for it", n)
-	}
-	wantA(t, exchange(t, "tcp", r.Addrs()[0], query(tName, dns.TypeA)))
-	for range queries {
-		if m := readMsg(t, c); len(m.Answer) != 24 {
-			t.Fatalf("%v", m)
-		}
-	}
-	wg.Wait()
-}
-
-// R46: as slow, and never going on: the write deadline ends it.
-func TestR46WriteDeadline(t *testing.T) {
-	r := serveTCP(t, func(l *tcpLimits) { l.backlog, l.write = 4<<10, 200*time.Millisecond })
-	c := dial(t, r.Addrs()[0])
-	_ = c.SetReadBuffer(64 << 10)
-	msg := frame(pack(t, query(tBig, dns.TypeA)))
-	for {
-		if _, err := c.Write(msg); err != nil {
-			break // reset
-		}
-	}
-	eventually(t, "no connections", func() bool { return r.Stats().Conns == 0 })
-}
-
-// R46: only so many queries of one connection are on their way upstream; the
-// rest is not lost.
-func TestR46InflightLimit(t *testing.T) {
-	release := make(chan struct{})
-	u := newFarEnd(t, func(q []byte, tcp bool) [][]byte {
-		if tcp && q[12] != 0 {
-			<-release
-		}
-		return answerA(q, tcp)
-	})
-	r := serveTCP(t, func(l *tcpLimits) { l.inflight = 3 }, u)
-	c := dial(t, r.Addrs()[0])
-	var all []byte
-	for i := range 10 {
-		m := query(fmt.Sprintf("n%d.example.", i), dns.TypeA)
-		m.Id = uint16(i)
-		all = append(all, frame(pack(t, m))...)
-	}
-	if _, err := c.Write(all); err != nil {
-		t.Fatal(err)
-	}
-	inflight := func() (n int32) {
-		r.tcp.mu.Lock()
-		defer r.tcp.mu.Unlock()
-		for c := range r.tcp.conns {
-			n += c.inflight.Load()
-		}
-		return n
-	}
-	eventually(t, "three in flight", func() bool { return inflight() == 3 })
-	close(release)
-	seen := make(map[uint16]bool)
-	for range 10 {
-		m := readMsg(t, c)
-		seen[m.Id] = true
-	}
-	if len(seen) != 10 {
-		t.Errorf("%d replies", len(seen))
-	}
-	eventually(t, "none in flight", func() bool { return inflight() == 0 })
 }
 
 // R47: zero-length, short and garbage frames, cut ones, RST, clients that do
@@ -417,31 +245,4 @@ func TestR98StopJoins(t *testing.T) {
 	}
 	stopServer(r) // again: nothing
 	goroutinesBack(t, before)
-}
-
-// Connections cost little while they are idle.
-func TestIdleConnectionsAreCheap(t *testing.T) {
-	r := serve(t, Options{})
-	msg := frame(pack(t, query(tName, dns.TypeA)))
-	heap := func() uint64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc + m.StackInuse
-	}
-	exchange(t, "tcp", r.Addrs()[0], query(tName, dns.TypeA))
-	before := heap()
-	const conns = 200
-	for range conns {
-		c := dial(t, r.Addrs()[0])
-		if _, err := c.Write(msg); err != nil {
-			t.Fatal(err)
-		}
-		wantA(t, readMsg(t, c))
-	}
-	each := (int64(heap()) - int64(before)) / conns
-	t.Logf("%d bytes for each, both ends", each)
-	if each > 24<<10 {
-		t.Errorf("an idle connection costs %d bytes", each)
-	}
 }
