@@ -140,6 +140,13 @@ func (pr *probe) markDelayed(stalled time.Duration) {
 	}
 }
 
+// wasted tells whether the probe failed while our own process was late: it says nothing, and a
+// candidate that may be dead should not wait a whole interval for one that does.
+func (pr *probe) wasted() bool {
+	n := len(pr.samples)
+	return n > 0 && pr.samples[n-1].Delayed && pr.samples[n-1].Outcome != rank.OK
+}
+
 // clean makes one line of a detail: what servers send ends in logs and terminals.
 func clean(s string) string {
 	const limit = 200

@@ -273,6 +273,8 @@ func (p *Prober) nextLocked(j *job, pr *probe) {
 	switch {
 	case again:
 		p.heap.set(j, now)
+	case pr.wasted():
+		p.heap.set(j, max(now.add(j.breathLocked()), j.floor))
 	case j.check.Kind == config.CheckStatic:
 		// always healthy: one sample says it all
 	default:

@@ -204,6 +204,25 @@ func TestSetIntervalLeavesWhatIsDue(t *testing.T) {
 	})
 }
 
+// A failure that our own lateness may have caused isn't counted, and the probe is repeated soon.
+func TestWastedProbeIsRepeated(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, p *Prober, runs *fakeRun, sink *collector) {
+		ts := fakeTargets("x", 1, pace(time.Second))
+		p.SetName("x", ts)
+		sleep(5 * time.Second)
+		p.SetInterval(ts[0].Key, 20*time.Second)
+		runs.mu.Lock()
+		runs.lasts, runs.verdict = 1500*time.Millisecond, func(pr *probe) { pr.end(rank.Timeout, 0, "half a second late") }
+		runs.mu.Unlock()
+		before := len(runs.of(ts[0].Key.Addr))
+		p.ProbeNow(ts[0].Key)
+		sleep(2 * time.Second) // 1.5 s and fast_interval
+		if n := len(runs.of(ts[0].Key.Addr)) - before; n != 2 {
+			t.Errorf("%d probes, want the one that says nothing and another", n)
+		}
+	})
+}
+
 func TestSetInterval(t *testing.T) {
 	inBubble(t, Options{}, func(t *testing.T, p *Prober, runs *fakeRun, sink *collector) {
 		ts := fakeTargets("x", 1, pace(time.Second))
