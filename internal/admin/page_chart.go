@@ -14,10 +14,10 @@ const (
 	chartLeft   = 46  // for the scale's numbers
 	chartPlot   = 860 // columns of 2
 	chartRight  = 14
-	bandLabel   = 20
-	bandHeight  = 64
-	bandGap     = 10
-	chartBottom = 22 // for the times
+	bandLabel   = 26
+	bandHeight  = 72
+	bandGap     = 12
+	chartBottom = 24 // for the times
 	columnWidth = 2
 	columns     = chartPlot / columnWidth
 )

@@ -104,7 +104,7 @@ func unused(n *Name, typ string) bool {
 func nameLink(name string) string { return "/name/" + url.PathEscape(name) }
 
 func nameBadge(n *Name) badge {
-	count := strconv.Itoa(n.Healthy) + " of " + strconv.Itoa(len(n.Endpoints)) + " healthy"
+	count := strconv.Itoa(n.Healthy) + " of " + strconv.Itoa(len(n.Endpoints)) + " usable" // healthy, or forced up
 	switch {
 	case n.AllDown:
 		return badge{"all down", "bad"}
@@ -241,7 +241,7 @@ func facts(st *Status) []fact {
 	}
 	return []fact{
 		{"names", strconv.Itoa(len(st.Names)), strconv.Itoa(down) + " all down", toneIf(down > 0, "bad")},
-		{"endpoints healthy", strconv.Itoa(healthy) + " / " + strconv.Itoa(all), strconv.Itoa(all-healthy) + " not", toneIf(healthy < all, "warn")},
+		{"endpoints usable", strconv.Itoa(healthy) + " / " + strconv.Itoa(all), strconv.Itoa(all-healthy) + " not", toneIf(healthy < all, "warn")},
 		{"upstreams up", strconv.Itoa(up) + " / " + strconv.Itoa(len(st.Upstreams)), "", toneIf(up < len(st.Upstreams), "warn")},
 		{"probe lag", formatMS(st.Prober.LagAvgMS) + " ms", "max " + formatMS(st.Prober.LagMaxMS) + " ms", ""},
 		store,
