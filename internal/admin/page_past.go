@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -47,7 +48,7 @@ func (p *past) seed(ctx context.Context, s *Server) {
 		return
 	}
 	defer r.Close()
-	ctx, cancel := context.WithTimeout(ctx, pastTime)
+	ctx, cancel := bound(ctx)
 	defer cancel()
 	list, err := r.Answers(ctx, store.Filter{Since: time.Now()}) // the last ones before now
 	if err != nil {
@@ -83,7 +84,7 @@ func (v *view) load(ctx context.Context, s *Server, f store.Filter) {
 		return
 	}
 	defer r.Close()
-	ctx, cancel := context.WithTimeout(ctx, pastTime)
+	ctx, cancel := bound(ctx)
 	defer cancel()
 	if v.answers, v.err = r.Answers(ctx, f); v.err != nil {
 		return

@@ -59,6 +59,7 @@ func TestPagePaths(t *testing.T) {
 		{"GET", "/", 200, "text/html; charset=utf-8", f.config.Names[1].Name},
 		{"HEAD", "/", 200, "text/html; charset=utf-8", ""},
 		{"GET", name, 200, "text/html; charset=utf-8", "<svg class=\"chart\""},
+		{"GET", name, 200, "text/html; charset=utf-8", "only the probes still in memory: [store].path is empty"},
 		{"GET", name + "?hours=48", 200, "text/html; charset=utf-8", "last 48 h"},
 		{"GET", name + "?hours=5", 200, "text/html; charset=utf-8", "last 5 h"},
 		{"GET", name + "?hours=0", 400, "text/html; charset=utf-8", "from 1 to 48"},
