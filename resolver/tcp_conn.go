@@ -33,6 +33,9 @@ type tcpConn struct {
 	ended  bool // the client sends no more
 	broken bool
 
+	// Owned by the sweeper.
+	looked bool // the reader was told to look, and nothing has moved since
+
 	// Any goroutine.
 	active   atomic.Int64 // Unix nanoseconds of the sweeper's look that saw the last query or reply
 	moved    atomic.Bool  // a query or reply since the sweeper's last look
@@ -179,10 +182,10 @@ func (c *tcpConn) frames(w *tcpWorker, b []byte, fd int) (used int) {
 			c.write(w, fd)
 		}
 	}
-	c.write(w, fd)
 	if used > 0 {
-		c.stir()
+		c.stir() // before the client can have its reply, and open another connection
 	}
+	c.write(w, fd)
 	return used
 }
 
@@ -230,6 +233,7 @@ func (c *tcpConn) check(now int64, idle time.Duration) {
 	moved := c.moved.Swap(false)
 	if moved {
 		c.active.Store(now)
+		c.looked = false
 	}
 	switch since := c.since.Load(); {
 	case since == -1:
@@ -238,11 +242,11 @@ func (c *tcpConn) check(now int64, idle time.Duration) {
 		c.close()
 		return
 	}
-	quiet := time.Duration(now - c.active.Load())
 	switch {
-	case quiet > idle && !c.busy():
+	case time.Duration(now-c.active.Load()) > idle && !c.busy():
 		c.close()
-	case !moved && quiet <= c.s.limits.tick*3/2:
+	case !moved && !c.looked:
+		c.looked = true
 		c.look() // it has just become idle: see whether the stream has ended
 	}
 }
