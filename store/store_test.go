@@ -15,6 +15,9 @@ import (
 	"hard/internal/rank"
 )
 
+// patience bounds what a test waits for; none depends on how fast the machine is.
+const patience = 5 * time.Minute
+
 // testLog collects log records as lines.
 type testLog struct {
 	mu    sync.Mutex
@@ -46,7 +49,7 @@ func start(t testing.TB, o Options) (*Store, *testLog) {
 	}
 	s := Open(o)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		_ = s.Close(ctx)
 		if t.Failed() {
@@ -59,7 +62,7 @@ func start(t testing.TB, o Options) (*Store, *testLog) {
 // sync waits until everything queued so far is committed.
 func (s *Store) sync(t testing.TB) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	err := s.do(ctx, func(w *writer) error {
 		if !w.flush(time.Now()) {
@@ -84,7 +87,7 @@ func until(t testing.TB, what string, cond func() bool) {
 
 func closeNow(t testing.TB, s *Store) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := s.Close(ctx); err != nil {
 		t.Fatal(err)
