@@ -60,7 +60,16 @@ func (p *past) seed(ctx context.Context, s *Server) {
 }
 
 func openPast(s *Server) (*store.Reader, error) {
-	return store.OpenReader(s.o.Backend.Config().Store.Path)
+	path := s.o.Backend.Config().Store.Path
+	if path == "" {
+		return nil, errors.New("[store].path is empty")
+	}
+	return store.OpenReader(path)
+}
+
+// bound limits one look. It outlives a reader who has gone: the next one gets what it found.
+func bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), pastTime)
 }
 
 // read gives the history of a name over the last hours.
