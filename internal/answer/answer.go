@@ -16,7 +16,7 @@ type Kind uint8
 // The kinds.
 const (
 	Reply    Kind = iota // the addresses given; none: NODATA with an SOA
-	Hold                 // not ready yet: wait up to 1 s for another table, then serve the set as Reply
+	Hold                 // not ready yet: wait up to 1 s for another table, then the addresses given; none: SERVFAIL
 	Forward              // on_all_down = forward: ask upstream, TTLs capped at Spec.TTL
 	ServFail             // SERVFAIL, with EDE
 )

@@ -47,7 +47,7 @@ func (t *Table) Serve(q *wire.Query, buf []byte, n int, tr wire.Transport, r *Ro
 	return t.serve(q, buf, n, tr, r, false)
 }
 
-// ServeNow is Serve, but a Hold set is answered as it is.
+// ServeNow is Serve, but a Hold set is answered as it is: SERVFAIL if it has no address.
 func (t *Table) ServeNow(q *wire.Query, buf []byte, n int, tr wire.Transport, r *Rotor) Result {
 	return t.serve(q, buf, n, tr, r, true)
 }
@@ -114,7 +114,7 @@ func (t *Table) family(res *Result, e *Entry, family, slot int, q *wire.Query, b
 		res.Action = Ask
 	case s.kind == Hold && !now:
 		res.Action = Wait
-	case s.kind == ServFail:
+	case s.kind == ServFail, s.kind == Hold && s.count == 0: // an address nobody knows yet isn't one that doesn't exist
 		res.N = q.Error(buf, wire.ServFail, s.ede(), tr)
 	case s.count == 0:
 		res.N = NoData(&q.Asked, buf, res.Owner, e.TTL, s.ede(), tr)

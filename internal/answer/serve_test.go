@@ -201,7 +201,7 @@ func TestKinds(t *testing.T) {
 		}
 	})
 	t.Run("hold", func(t *testing.T) {
-		c := newClient(t, with(Hold, NoEDE, "", "192.0.2.1"))
+		c := newClient(t, with(Hold, 14, "", "192.0.2.1"))
 		if _, res := c.ask("n.example", dns.TypeA); res.Action != Wait || res.Slot != 0 {
 			t.Errorf("%+v", res)
 		}
@@ -209,7 +209,9 @@ func TestKinds(t *testing.T) {
 		if m, _ := c.ask("n.example", dns.TypeA); len(m.Answer) != 1 {
 			t.Error(m)
 		}
-		if m, _ := c.ask("n.example", dns.TypeAAAA); len(m.Ns) != 1 {
+		// No address is known yet: that is no NODATA, which stubs would take for the truth and remember.
+		m, res := c.ask("n.example", dns.TypeAAAA, edns(1232, false))
+		if e := ede(m); m.Rcode != dns.RcodeServerFailure || len(m.Ns) != 0 || e == nil || e.InfoCode != 14 || res.Source != SourceLocal {
 			t.Error(m)
 		}
 	})
