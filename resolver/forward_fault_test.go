@@ -19,6 +19,7 @@ import (
 func TestUpstreamDiesUnderLoad(t *testing.T) {
 	for _, how := range []string{"killed", "frozen"} {
 		t.Run(how, func(t *testing.T) {
+			t.Parallel()
 			a, b := newFarEnd(t, answerA), newFarEnd(t, answerA)
 			f := forwardTo(t, a, b)
 			type result struct {

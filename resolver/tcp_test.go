@@ -96,7 +96,7 @@ func TestR44OutOfOrder(t *testing.T) {
 // R45: a client that half-closes gets its answers, then the end; both with the
 // end in the same segment as the query and later, also for forwarded queries.
 func TestR45HalfClose(t *testing.T) {
-	r := serve(t, Options{}, newFarEnd(t, answerA))
+	r := serveTCP(t, func(l *tcpLimits) { l.tick = 20 * time.Millisecond }, newFarEnd(t, answerA))
 	for _, name := range []string{tName, "other.example."} {
 		for _, before := range []int{0, 2 * eagerReads} {
 			c := dial(t, r.Addrs()[0])
