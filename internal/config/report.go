@@ -7,6 +7,9 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Severity tells what refuses a configuration from what does not.
@@ -142,13 +145,19 @@ func (r *Report) Warn(message string, path ...string) {
 // is there for a path that names something endless.
 const maxFile = 64 << 20
 
-// readConfig reads a whole configuration file.
+// maxWait bounds the time that a pipe's writer may take, process substitution for one. A reload that
+// waits for ever could not be ended, not even by the signal to stop.
+const maxWait = 5 * time.Second
+
+// readConfig reads a whole file, a configuration or what one names. A named pipe that nobody writes to
+// is empty (O_NONBLOCK, fifo(7)).
 func readConfig(file string) ([]byte, error) {
-	f, err := os.Open(file)
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	_ = f.SetReadDeadline(time.Now().Add(maxWait)) // refused for regular files, which don't need it
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
