@@ -201,6 +201,9 @@ func (r *Reason) exceptionText() string {
 	case reasonNoFamily:
 		return "no endpoint of this family"
 	case reasonNoneHere:
+		if r.tier < 0 { // each family by itself
+			return "no eligible endpoint of this family"
+		}
 		return fmt.Sprintf("no eligible endpoint of this family; tier %d answers with the other", r.tier)
 	case reasonAllDown:
 		return "no eligible endpoint: on_all_down = " + r.policy.String()
