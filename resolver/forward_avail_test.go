@@ -48,6 +48,7 @@ func TestR67OtherUpstreamAnswers(t *testing.T) {
 
 // R68, faults 21, 25: a dead upstream is learnt, and comes back by itself.
 func TestR68DeadUpstreamIsLearntAndHeals(t *testing.T) {
+	t.Parallel()
 	a, b := newFarEnd(t, answerA), newFarEnd(t, answerA)
 	f := forwardTo(t, a, b)
 	n := 0

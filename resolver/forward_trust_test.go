@@ -147,6 +147,7 @@ func addOPTs(m []byte, n int, count int) []byte {
 
 // R71: one query causes at most 20 upstream packets.
 func TestR71PacketsAreBounded(t *testing.T) {
+	t.Parallel()
 	var ups []*farEnd
 	for range 25 {
 		ups = append(ups, newFarEnd(t, silent))

@@ -52,6 +52,7 @@ func TestHoldUntilPublished(t *testing.T) {
 
 // Without news it is answered after a second as the table says.
 func TestHoldTimesOut(t *testing.T) {
+	t.Parallel()
 	r := serve(t, Options{})
 	start := time.Now()
 	m := exchange(t, "udp", r.Addrs()[0], query(tHold, dns.TypeA))
@@ -65,6 +66,7 @@ func TestHoldTimesOut(t *testing.T) {
 
 // Before the first table everything waits; then it is SERVFAIL, not ready.
 func TestHoldWithoutTable(t *testing.T) {
+	t.Parallel()
 	r := newServer(t, Options{})
 	r.table.Store(nil)
 	r.Start()

@@ -9,6 +9,7 @@ import (
 // R57, fault 35: an upstream that leads back to us is noticed, not asked any
 // more, counted; we go on with the others.
 func TestR57Loop(t *testing.T) {
+	t.Parallel()
 	var f *forwarder
 	ready := make(chan struct{})
 	loop := newFarEnd(t, func(q []byte, _ bool) [][]byte {

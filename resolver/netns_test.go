@@ -133,6 +133,7 @@ func linkedFarEnd(t *testing.T) *farEnd {
 // SERVFAIL at once, those on their way are unharmed, and when ports are free
 // again all is as before; no socket is kept.
 func TestFault16NoPorts(t *testing.T) {
+	t.Parallel()
 	if !inNamespace(t) {
 		return
 	}

@@ -66,6 +66,7 @@ func trackedListener(t *testing.T) *connTracker {
 // load, with queries on their way: every client still gets its answer, over a
 // fresh connection, though there is no other upstream.
 func TestR72StreamCutUnderLoad(t *testing.T) {
+	t.Parallel()
 	for kind, start := range map[ServerKind]func(*testing.T) (Server, *connTracker, *forwarder){TLS: startTLS, HTTPS: startHTTPS} {
 		t.Run(map[ServerKind]string{TLS: "TLS", HTTPS: "HTTPS"}[kind], func(t *testing.T) {
 			_, l, f := start(t)
@@ -148,6 +149,7 @@ func startHTTPS(t *testing.T) (Server, *connTracker, *forwarder) {
 // answer, alone there is SERVFAIL within the deadline, and after it all is as
 // before.
 func TestFault23Garbage(t *testing.T) {
+	t.Parallel()
 	junk := make([]byte, 65507)
 	for i := range junk {
 		junk[i] = byte(i * 7)
