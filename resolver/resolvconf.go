@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
 )
 
 // Where the host's real upstreams are written, best first: systemd-resolved's
@@ -31,6 +32,7 @@ const (
 	etcResolvConf = "/etc/resolv.conf"
 	lastGoodList  = "last good list" // in place of a file's path
 
+	resolvConfWait       = time.Second            // for somebody to write a named pipe
 	resolvConfMaxSize    = 64 << 10               // bytes read of one file
 	resolvConfMaxServers = 16                     // entries taken of one file
 	resolvConfSettle     = 100 * time.Millisecond // writers replace several files in a row
@@ -103,11 +105,14 @@ func findServers(paths []string, self []netip.AddrPort) ([]netip.AddrPort, strin
 // readNameservers returns the addresses on the nameserver lines of one
 // resolv.conf(5) file. Lines that do not parse are skipped, as libc does.
 func readNameservers(path string) ([]netip.Addr, error) {
-	f, err := os.Open(path)
+	// Non-blocking, and with a deadline that regular files don't need and refuse: a named pipe where
+	// the file belongs must not hold a start or a reload up.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	_ = f.SetReadDeadline(time.Now().Add(resolvConfWait))
 	var out []netip.Addr
 	sc := bufio.NewScanner(io.LimitReader(f, resolvConfMaxSize))
 	for sc.Scan() && len(out) < resolvConfMaxServers {

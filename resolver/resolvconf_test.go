@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -141,4 +142,15 @@ func TestForwardToResolvConf(t *testing.T) {
 		return len(s) == 1 && s[0].Upstream == "127.0.0.77:53"
 	})
 	eventually(t, "the list is saved", func() bool { _, ok := saved.Load("list"); return ok })
+}
+
+// A named pipe where resolv.conf belongs blocks nobody.
+func TestResolvConfNamedPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Skipf("skipped: no named pipes here: %v", err)
+	}
+	if list, _, err := ResolvConfServers(path, nil); err == nil {
+		t.Errorf("nameservers from an empty pipe: %v", list)
+	}
 }
