@@ -125,14 +125,7 @@ func TestTwoFamilies(t *testing.T) {
 	v4 := newCandidate(t, "127.0.1.4", 0, 0)
 	v6 := newCandidate(t, "::1", v4.addr.Port(), 0)
 	h := start(t, fmt.Sprintf(`
-[listen]
-dns = ["127.0.0.1:0"]
-http = ""
-control = ""
-[upstream]
-servers = ["127.0.1.54:9"]
-[store]
-path = "DB"
+UPSTREAM "127.0.1.54:9"
 [name."both.example"]
 candidates = ["127.0.1.4", "::1"]
 check = "http://:%d/"
@@ -158,14 +151,7 @@ func TestHostNames(t *testing.T) {
 	up.set("backend.example", "A", "backend.example. 1 IN A 127.0.1.5", "backend.example. 1 IN A 127.0.1.6")
 	up.set("backend.example", "AAAA")
 	h := start(t, fmt.Sprintf(`
-[listen]
-dns = ["127.0.0.1:0"]
-http = ""
-control = ""
-[upstream]
-servers = ["%s"]
-[store]
-path = "DB"
+UPSTREAM "%s"
 [name."svc.example"]
 candidates = ["backend.example"]
 check = "http://:%d/"
@@ -191,14 +177,7 @@ max_answers = 2
 func TestReload(t *testing.T) {
 	c := newCandidate(t, "127.0.1.7", 0, 0)
 	base := fmt.Sprintf(`
-[listen]
-dns = ["127.0.0.1:0"]
-http = ""
-control = ""
-[upstream]
-servers = ["127.0.1.56:9"]
-[store]
-path = "DB"
+UPSTREAM "127.0.1.56:9"
 [defaults]
 check = "http://:%d/"
 interval = "30s"
@@ -243,14 +222,7 @@ candidates = ["127.0.1.7"]
 // TestReloadListener: another address is served, the old one is given back.
 func TestReloadListener(t *testing.T) {
 	text := `
-[listen]
-dns = ["127.0.0.1:0"]
-http = ""
-control = ""
-[upstream]
-servers = ["127.0.1.57:9"]
-[store]
-path = "DB"
+UPSTREAM "127.0.1.57:9"
 [name."static.example"]
 candidates = ["192.0.2.1"]
 check = "static:"
@@ -277,14 +249,7 @@ func TestWarmStart(t *testing.T) {
 	dead := newCandidate(t, "127.0.1.9", 0, 0)
 	c := newCandidate(t, "127.0.1.10", dead.addr.Port(), 5*time.Millisecond)
 	h := start(t, fmt.Sprintf(`
-[listen]
-dns = ["127.0.0.1:0"]
-http = ""
-control = ""
-[upstream]
-servers = ["127.0.1.58:9"]
-[store]
-path = "DB"
+UPSTREAM "127.0.1.58:9"
 [name."warm.example"]
 candidates = ["127.0.1.9", "127.0.1.10"]
 check = "http://:%d/"
@@ -306,14 +271,7 @@ fast_interval = "20ms"
 func TestAllDown(t *testing.T) {
 	c := newCandidate(t, "127.0.1.11", 0, 0)
 	h := start(t, fmt.Sprintf(`
-[listen]
-dns = ["127.0.0.1:0"]
-http = ""
-control = ""
-[upstream]
-servers = ["127.0.1.59:9"]
-[store]
-path = "DB"
+UPSTREAM "127.0.1.59:9"
 [name."down.example"]
 candidates = ["127.0.1.11"]
 check = "http://:%d/"

@@ -35,14 +35,7 @@ func newFleet(t *testing.T, net, n int, closeIdle time.Duration, extra string) *
 	f := &fleet{backup: first.ip()}
 	var b strings.Builder
 	fmt.Fprintf(&b, `
-[listen]
-dns = ["127.0.0.1:0"]
-http = ""
-control = ""
-[upstream]
-servers = ["127.0.1.57:9"]
-[store]
-path = "DB"
+UPSTREAM "127.0.1.57:9"
 [defaults]
 check = "http://:%s/healthz"
 %s

@@ -68,14 +68,7 @@ func TestR77LocalAnswersNeedNobody(t *testing.T) {
 	}
 	defer l.Close()
 	h := start(t, fmt.Sprintf(`
-[listen]
-dns = ["127.0.0.1:0"]
-http = ""
-control = ""
-[upstream]
-servers = ["%s"]
-[store]
-path = "DB"
+UPSTREAM "%s"
 [name."frozen.example"]
 candidates = ["127.0.1.72"]
 check = "http://:%d/"
@@ -122,14 +115,7 @@ func TestR80OnlyTheBest(t *testing.T) {
 	c := newCandidate(t, "127.0.1.74", 0, 0)
 	newCandidate(t, "127.0.1.75", c.addr.Port(), 20*time.Millisecond)
 	h := start(t, fmt.Sprintf(`
-[listen]
-dns = ["127.0.0.1:0"]
-http = ""
-control = ""
-[upstream]
-servers = ["127.0.1.76:9"]
-[store]
-path = "DB"
+UPSTREAM "127.0.1.76:9"
 [name."one.example"]
 candidates = ["127.0.1.75", "127.0.1.74"]
 check = "http://:%d/"

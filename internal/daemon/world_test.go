@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -218,9 +219,25 @@ func start(t *testing.T, text string) *house {
 	return h
 }
 
+// upstreamLine is short for what most of these configurations begin with.
+var upstreamLine = regexp.MustCompile(`(?m)^UPSTREAM (.*)$`)
+
+// whole writes out the line UPSTREAM "ADDR", ...: one listener, those upstreams, a database.
+func whole(text string) string {
+	return upstreamLine.ReplaceAllString(text, `[listen]
+dns = ["127.0.0.1:0"]
+http = ""
+control = ""
+[upstream]
+servers = [$1]
+[store]
+path = "DB"`)
+}
+
 func (h *house) write(text string) {
 	h.t.Helper()
-	if err := os.WriteFile(h.file, []byte(strings.ReplaceAll(text, "DB", h.db)), 0o644); err != nil {
+	text = strings.ReplaceAll(whole(text), "DB", h.db)
+	if err := os.WriteFile(h.file, []byte(text), 0o644); err != nil {
 		h.t.Fatal(err)
 	}
 }
