@@ -141,6 +141,10 @@ func (e *Engine) noteSelected(n *name, d *rank.Decision) {
 	if !changed {
 		return
 	}
+	if n.static && !n.answered && len(e.names) > currentBatch {
+		e.current.addLater(n)
+		return
+	}
 	e.current.add(n)
 	if n.cfg.Watch && e.started {
 		e.setChecks(n)
@@ -149,6 +153,11 @@ func (e *Engine) noteSelected(n *name, d *rank.Decision) {
 
 // noteAnswers records each family whose answer is another one now.
 func (e *Engine) noteAnswers(n *name, d *rank.Decision, spec *answer.Spec, now time.Time) {
+	if n.static && !n.answered && len(e.names) > currentBatch {
+		n.firstAt = now
+		e.current.addLater(n)
+		return
+	}
 	sum := sumsOf(spec)
 	for f := range spec.Sets {
 		if n.answered && n.sum.sets[f] == sum.sets[f] {
@@ -167,6 +176,29 @@ func (e *Engine) noteAnswers(n *name, d *rank.Decision, spec *answer.Spec, now t
 				"from", was, "to", joinAddrs(addrs), "reason", reason)
 		}
 	}
+}
+
+// settleFirst records the first answers of a name, if they still wait, before something changes.
+func (e *Engine) settleFirst(n *name) {
+	if !n.firstAt.IsZero() {
+		d := e.decision(n)
+		e.recordFirst(n, &d)
+	}
+}
+
+// recordFirst records the first answers of a static name, where that was put off.
+func (e *Engine) recordFirst(n *name, d *rank.Decision) {
+	if n.firstAt.IsZero() {
+		return
+	}
+	spec := e.specOf(n, d)
+	for f := range spec.Sets {
+		e.o.Recorder.Answer(AnswerChange{
+			At: n.firstAt, Name: n.cfg.Name, Family: rank.Family(f), Addresses: spec.Sets[f].Addrs,
+			Reason: d.Answers[f].Reason.String(),
+		})
+	}
+	n.firstAt = time.Time{}
 }
 
 // sums tell whether an entry would be another one, without keeping what it was built from.

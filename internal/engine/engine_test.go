@@ -492,3 +492,39 @@ func TestStaticIsAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestManyStaticNames: the history of a large static configuration's start is written bit by bit,
+// but whole, and a change in between finds its first answer recorded.
+func TestManyStaticNames(t *testing.T) {
+	const count = currentBatch + 100
+	var text strings.Builder
+	text.WriteString("[defaults]\ncheck = \"static:\"\n")
+	for i := range count {
+		fmt.Fprintf(&text, "[name.\"n%d.example\"]\ncandidates = [\"192.0.2.%d\", \"198.51.100.%d\"]\n", i, i%250, i%250)
+	}
+	play(t, text.String(), nil, func(s *stage) {
+		s.wants("n599.example", "192.0.2.99")
+		if n := len(seen(s, &s.answers)); n > 4*backlogBatch {
+			t.Errorf("%d answers recorded at once", n)
+		}
+		if _, err := s.Force(context.Background(), Override{Host: HostKey{"n599.example", "192.0.2.99"}, State: rank.Down}, false); err != nil {
+			t.Fatal(err)
+		}
+		s.pass(count / backlogBatch * backlogPause * 2)
+		s.wants("n599.example", "198.51.100.99")
+		got := map[string][]string{}
+		for _, a := range seen(s, &s.answers) {
+			if a.Family == rank.V4 {
+				got[a.Name] = append(got[a.Name], joinAddrs(a.Addresses))
+			}
+		}
+		if len(got) != count || !slices.Equal(got["n599.example"], []string{"192.0.2.99", "198.51.100.99"}) {
+			t.Errorf("%d names have answers; n599.example: %v", len(got), got["n599.example"])
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if len(s.rows) != 2*count {
+			t.Errorf("%d rows", len(s.rows))
+		}
+	})
+}

@@ -30,6 +30,7 @@ type name struct {
 	static   bool // no endpoint is probed
 	marked   bool // in currentRows
 	stored   time.Time
+	firstAt  time.Time // of first answers that are still to be recorded; zero: none are
 
 	idle  idleState
 	due   time.Time // when time alone may change something; zero = never
@@ -105,6 +106,7 @@ func (e *Engine) apply(c *config.Config, now time.Time) error {
 		if n != nil {
 			delete(before, cfg.Name)
 			was = n.cfg.Candidates
+			e.settleFirst(n)
 		} else {
 			n = new(name)
 			if m, ok := e.o.Saved.Memories[cfg.Name]; ok {

@@ -102,6 +102,7 @@ func (e *Engine) force(o Override, force bool, now time.Time) ([]Override, error
 		out[i].Host.Candidate = label
 	}
 	n := e.byName[o.Host.Name]
+	e.settleFirst(n)
 	if !force && e.healthyLeft(n, nil) > 0 && e.healthyLeft(n, out) == 0 {
 		return nil, fmt.Errorf("%s: %w", o.Host.Name, ErrLastHealthy)
 	}

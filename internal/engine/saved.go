@@ -48,16 +48,20 @@ const (
 	// currentEvery bounds how often the stored row of an endpoint follows its latency: state and
 	// selection are stored as they change, the rest at this pace.
 	currentEvery = 5 * time.Second
-	// currentBatch and currentPause bound the rows that wait in memory when everything changes at
-	// once, as at a start with thousands of names.
+	// currentBatch and currentPause bound the rows that wait in memory when much changes at once.
 	currentBatch = 500
 	currentPause = 200 * time.Millisecond
+	// backlogBatch names of the backlog are stored every backlogPause: writing what thousands of
+	// static names answer is no hurry, and on a single core it would compete with answering.
+	backlogBatch = 50
+	backlogPause = time.Second
 )
 
 // currentRows gathers the names whose stored rows are behind.
 type currentRows struct {
-	names []*name
-	at    time.Time // when the next rows are due; zero when there are none
+	names   []*name
+	backlog []*name   // static names of a large configuration, as a start finds them
+	at      time.Time // when the next rows are due; zero when there are none
 }
 
 // add marks a name for the next flush.
@@ -67,8 +71,18 @@ func (c *currentRows) add(n *name) {
 	}
 	n.marked = true
 	c.names = append(c.names, n)
+	c.at = time.Unix(0, 0) // due at once
+}
+
+// addLater marks a name for some flush to come.
+func (c *currentRows) addLater(n *name) {
+	if n.marked {
+		return
+	}
+	n.marked = true
+	c.backlog = append(c.backlog, n)
 	if c.at.IsZero() {
-		c.at = time.Unix(0, 0) // due at once
+		c.at = time.Unix(0, 0)
 	}
 }
 
@@ -79,28 +93,46 @@ func (c *currentRows) flush(e *Engine, now time.Time, all bool) {
 	if !all && (c.at.IsZero() || now.Before(c.at)) {
 		return
 	}
-	count := min(len(c.names), currentBatch)
 	if all {
 		for _, n := range e.names {
 			if !n.static {
 				c.add(n)
 			}
 		}
-		count = len(c.names)
+	}
+	names := take(&c.names, currentBatch, all)
+	if len(c.names) == 0 {
+		names = append(names, take(&c.backlog, backlogBatch, all)...)
 	}
 	var rows []EndpointState
-	for _, n := range c.names[:count] {
+	for _, n := range names {
 		n.marked = false
 		n.stored = now
 		d := e.decision(n)
+		e.recordFirst(n, &d)
 		rows = append(rows, e.states(n, &d)...)
 	}
-	if c.names, c.at = c.names[count:], now.Add(currentPause); len(c.names) == 0 {
-		c.names, c.at = nil, time.Time{}
+	switch {
+	case len(c.names) > 0:
+		c.at = now.Add(currentPause)
+	case len(c.backlog) > 0:
+		c.at = now.Add(backlogPause)
+	default:
+		*c = currentRows{}
 	}
 	if len(rows) > 0 {
 		e.o.Recorder.Current(rows)
 	}
+}
+
+// take takes up to count names, or all, from the front of a list.
+func take(list *[]*name, count int, all bool) []*name {
+	if all || count > len(*list) {
+		count = len(*list)
+	}
+	out := (*list)[:count:count]
+	*list = (*list)[count:]
+	return out
 }
 
 // states are the rows of a name's endpoints under a decision.
