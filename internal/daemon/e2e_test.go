@@ -230,7 +230,7 @@ check = "static:"
 	h := start(t, text)
 	h.answers("static.example", dns.TypeA, "192.0.2.1")
 	old := h.Addrs()[0]
-	h.write(strings.ReplaceAll(text, "127.0.0.1:0", "127.0.1.8:0"))
+	h.write(strings.ReplaceAll(whole(text), "127.0.0.1:0", "127.0.1.8:0"))
 	if err := h.Reload(); err != nil {
 		t.Fatal(err)
 	}
