@@ -12,6 +12,15 @@ const (
 	spareProcs = 2
 )
 
+// unswept runs f without a garbage collection, and then does one: what a reload makes is garbage
+// when it ends, and collecting it on the way would take the processor from the listeners, too.
+func unswept(f func()) {
+	percent := debug.SetGCPercent(-1)
+	defer debug.SetGCPercent(percent)
+	defer runtime.GC()
+	f()
+}
+
 // aside runs f, which works for long, where it delays answers least: on a thread of its own at the
 // lowest priority, beside the listeners and never in their place. It returns when f has.
 //
@@ -23,10 +32,6 @@ func aside(f func()) {
 	procs := runtime.GOMAXPROCS(0)
 	runtime.GOMAXPROCS(procs + spareProcs)
 	defer runtime.GOMAXPROCS(procs)
-	// What f makes is garbage when it ends: collect it once, while there are processors to spare.
-	percent := debug.SetGCPercent(-1)
-	defer debug.SetGCPercent(percent)
-	defer runtime.GC()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -153,7 +153,7 @@ func (d *Daemon) Reload() error {
 func (d *Daemon) reload(who string) (report config.Report, err error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
-	aside(func() { report, err = d.reloadAside(who) })
+	aside(func() { unswept(func() { report, err = d.reloadAside(who) }) })
 	return report, err
 }
 
