@@ -286,6 +286,11 @@ func FuzzName(f *testing.F) {
 			return // we are stricter: see TestAppendName
 		}
 		if theirs != nil {
+			for i := range len(text) {
+				if text[i] >= 0x80 {
+					return // its Fqdn counts a final dot's backslashes wrongly behind such an octet
+				}
+			}
 			t.Fatalf("%q: miekg/dns says %v", text, theirs)
 		}
 		if !EqualFold(name, buf[:n]) {
