@@ -117,10 +117,7 @@ func (s *tcpServer) add(nc *net.TCPConn) {
 		nc.Close()
 		return
 	}
-	victim := s.victimLocked(c)
-	if victim != nil {
-		s.evicted++
-	}
+	victim := s.evictLocked(c)
 	s.accepted++
 	s.conns[c] = struct{}{}
 	s.told.Store(int32(s.idleLocked() / (100 * time.Millisecond)))
@@ -135,6 +132,18 @@ func (s *tcpServer) add(nc *net.TCPConn) {
 	if victim != nil {
 		victim.close()
 	}
+}
+
+// evictLocked takes the connection that has to make room for c out of the count
+// at once, so that the next one to come does not find it again; nil if there is
+// room. The caller closes it.
+func (s *tcpServer) evictLocked(c *tcpConn) *tcpConn {
+	victim := s.victimLocked(c)
+	if victim != nil {
+		delete(s.conns, victim)
+		s.evicted++
+	}
+	return victim
 }
 
 // victimLocked picks the connection that has to make room for c; nil if there
@@ -168,10 +177,7 @@ func (s *tcpServer) victimLocked(c *tcpConn) *tcpConn {
 // evictOldest closes the oldest idle connection, for want of descriptors.
 func (s *tcpServer) evictOldest(c *tcpConn) {
 	s.mu.Lock()
-	victim := s.victimLocked(c)
-	if victim != nil {
-		s.evicted++
-	}
+	victim := s.evictLocked(c)
 	s.mu.Unlock()
 	if victim != nil {
 		victim.close()

@@ -88,6 +88,26 @@ func TestR46ConnectionLimit(t *testing.T) {
 	}
 }
 
+// R46: each of many that come at once closes another one, and the limit holds
+// all the time: one that is being closed is not found again.
+func TestR46ConnectionBurst(t *testing.T) {
+	const limit, burst = 8, 64
+	r := serveTCP(t, func(l *tcpLimits) { l.conns, l.tick = limit, time.Hour })
+	for range burst {
+		dial(t, r.Addrs()[0])
+	}
+	eventually(t, "all are accepted", func() bool {
+		s := r.Stats()
+		if s.Conns > limit || s.Evicted > s.Accepted {
+			t.Fatalf("%d open, %d evicted of %d", s.Conns, s.Evicted, s.Accepted)
+		}
+		return s.Accepted == burst
+	})
+	if s := r.Stats(); s.Conns != limit || s.Evicted != burst-limit {
+		t.Errorf("%d open, %d evicted", s.Conns, s.Evicted)
+	}
+}
+
 // R46: a client that takes no answers is not read from any more, costs bounded
 // memory, and loses nothing when it goes on.
 func TestR46SlowReader(t *testing.T) {
