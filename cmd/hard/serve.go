@@ -1,14 +1,10 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"os/signal"
 	"runtime/debug"
-	"syscall"
 	"time"
 
 	"hard/internal/config"
@@ -41,6 +37,8 @@ func check(o *options, stdout, stderr io.Writer) int {
 
 // serve runs the daemon until a signal ends it.
 func serve(o *options, stderr io.Writer) int {
+	signals := heedSignals()
+	defer signals.stop()
 	load := func() (*config.Config, config.Report) {
 		c, report := config.Load(o.file())
 		if c != nil {
@@ -68,48 +66,10 @@ func serve(o *options, stderr io.Writer) int {
 	}
 	daemon.LogReport(log, report)
 
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGTERM, syscall.SIGINT)
-	signal.Ignore(syscall.SIGPIPE)
-	defer signal.Stop(signals)
-
 	d, err := daemon.Start(c, daemon.Options{Load: load, Log: log, Level: level, LevelFlag: o.level, Version: Version(), Cold: o.cold})
 	if err != nil {
 		log.Error("cannot start", "error", err)
 		return exitFailed
 	}
-	for s := range signals {
-		switch s {
-		case syscall.SIGHUP:
-			_ = d.Reload() // logged by the daemon
-		case syscall.SIGUSR1:
-			d.Dump()
-		default:
-			log.Info("stopping", "signal", s.String())
-			return stop(d, signals, log)
-		}
-	}
-	return exitOK
-}
-
-// stop ends the daemon; one more signal cuts it short.
-func stop(d *daemon.Daemon, signals <-chan os.Signal, log *slog.Logger) int {
-	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- d.Stop(ctx) }()
-	for {
-		select {
-		case err := <-done:
-			if err != nil {
-				log.Warn("stopped, not all of it in order", "error", err)
-			}
-			return exitOK
-		case s := <-signals:
-			if s == syscall.SIGTERM || s == syscall.SIGINT {
-				log.Warn("stopped at once", "signal", s.String())
-				return exitFailed
-			}
-		}
-	}
+	return signals.heed(d, log)
 }

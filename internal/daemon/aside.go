@@ -3,6 +3,7 @@ package daemon
 import (
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"syscall"
 )
 
@@ -29,9 +30,8 @@ func unswept(f func()) {
 func aside(f func()) {
 	// A query wakes its listener at once only if Go's scheduler has a processor to spare for it; if f
 	// and the collector hold them all it waits for the monitor's next look, up to 10 ms.
-	procs := runtime.GOMAXPROCS(0)
-	runtime.GOMAXPROCS(procs + spareProcs)
-	defer runtime.GOMAXPROCS(procs)
+	spare.take()
+	defer spare.give()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -42,4 +42,31 @@ func aside(f func()) {
 		f()
 	}()
 	<-done
+}
+
+// spare counts the calls of aside under way: a reload may overlap with a trim, or another daemon of
+// this process, and each giving back what it found would leave the process with more for good.
+var spare spareProcessors
+
+type spareProcessors struct {
+	mu     sync.Mutex // guards the rest
+	users  int
+	before int // GOMAXPROCS without them
+}
+
+func (s *spareProcessors) take() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users++; s.users == 1 {
+		s.before = runtime.GOMAXPROCS(0)
+		runtime.GOMAXPROCS(s.before + spareProcs)
+	}
+}
+
+func (s *spareProcessors) give() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users--; s.users == 0 {
+		runtime.GOMAXPROCS(s.before)
+	}
 }
