@@ -27,6 +27,8 @@ var floors = map[string][]string{
 		"hard/internal/answer", "hard/internal/config", "hard/internal/rank", "hard/internal/wire"},
 	"hard/cmd/hard": {"hard/internal/daemon", "hard/internal/past", "hard/internal/admin", "hard/internal/engine", "hard/resolver", "hard/prober",
 		"hard/store", "hard/internal/answer", "hard/internal/config", "hard/internal/rank"},
+	"hard/test/faulty": {"hard/internal/admin"}, // what the tests of test/faults are made with
+	"hard/test/faults": {},
 }
 
 // foreign is which floors may use which modules outside the standard library; nil means none.

@@ -1,0 +1,6 @@
+//go:build !race
+
+package faulty
+
+// raceEnabled: the tests run under the race detector, and so does the program.
+const raceEnabled = false
