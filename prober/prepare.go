@@ -19,12 +19,13 @@ type prepared struct {
 	request *http.Request // for net/http; probes use copies with their own context
 	wire    []byte        // the same request as bytes
 	tls     *tls.Config
+	secrets []string // what no text for people may show
 }
 
 // prepare builds it. The error names a CA file that can't be used.
 func (p *Prober) prepare(pr *probe) (*prepared, error) {
-	pre := &prepared{}
 	check := pr.check
+	pre := &prepared{secrets: secretsOf(check)}
 	host := check.Host
 	if host == "" {
 		host = pr.name

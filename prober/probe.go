@@ -89,6 +89,7 @@ func (pr *probe) excuse(late time.Duration) { pr.tryStart = pr.tryStart.Add(late
 func (pr *probe) end(outcome rank.Outcome, status int, detail string) {
 	ph := pr.phases
 	ph.Total = pr.elapsed()
+	detail = pr.hide(detail)
 	if outcome == rank.OK {
 		if ph.FirstByte == 0 {
 			ph.FirstByte = max(ph.Connect, ph.TLS)
@@ -170,7 +171,7 @@ type TraceLine struct {
 
 func (pr *probe) tracef(dir, format string, args ...any) {
 	if pr.trace != nil {
-		pr.trace(dir, clean(fmt.Sprintf(format, args...)))
+		pr.trace(dir, clean(pr.hide(fmt.Sprintf(format, args...))))
 	}
 }
 

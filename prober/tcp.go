@@ -57,13 +57,13 @@ func expect(pr *probe, c net.Conn) {
 	buf.Reset()
 	found, err := readUntil(&firstByteReader{c, pr}, buf, []byte(pr.check.Expect))
 	if pr.trace != nil && buf.Len() > 0 {
-		pr.tracef("<", "%.200q", buf.Bytes())
+		pr.tracef("<", "%.200q", pr.hide(buf.String()))
 	}
 	switch outcome, detail := rank.OK, ""; {
 	case found:
 		pr.end(rank.OK, 0, "")
 	case buf.Len() > 0 && pr.Err() == nil:
-		pr.end(rank.Body, 0, fmt.Sprintf("expected %q, got %.80q", pr.check.Expect, buf.Bytes()))
+		pr.end(rank.Body, 0, fmt.Sprintf("expected %q, got %.80q", pr.check.Expect, pr.hide(buf.String())))
 	default:
 		outcome, detail = classify(err, pr)
 		pr.end(outcome, 0, detail)

@@ -65,8 +65,8 @@ func replay(o *options, stdout, stderr io.Writer) int {
 		report.WriteText(stderr)
 		return exitFailed
 	}
-	// Checks are compared with those of stored texts, for which no file is looked at.
-	if pure, _ := config.Parse(o.with, with.Text); pure != nil {
+	// Checks are compared with those of stored texts, which have no secrets, and for which no file is looked at.
+	if pure, _ := config.Parse(o.with, config.Redacted(with.Text)); pure != nil {
 		with = pure
 	}
 	debug.SetGCPercent(replayGC)

@@ -79,10 +79,10 @@ var checkKeys = newTable("check", nil,
 	}),
 	integer("port", nil, 1, 65535, func(o *checkOptions, n int64) { o.port = uint16(n) }),
 	text("method", "GET", setMethod),
-	key[checkOptions]{"headers", nil, setHeaders},
+	key[checkOptions]{"headers", nil, setHeaders}, // a secret, see headerIssue
 	key[checkOptions]{"status", []any{"2xx"}, setStatus},
 	text("body", "", payload(func(o *checkOptions) *string { return &o.body })),
-	text("send", "", payload(func(o *checkOptions) *string { return &o.send })),
+	secret(text("send", "", payload(func(o *checkOptions) *string { return &o.send })), isString, "a string in quotes"),
 	text("expect", "", payload(func(o *checkOptions) *string { return &o.expect })),
 	boolean("verify", true, func(o *checkOptions) *bool { return &o.verify }),
 	text("server_name", "", func(s string, o *checkOptions) (i *issue) {
@@ -108,13 +108,13 @@ var checkKeys = newTable("check", nil,
 	}),
 	integer("retries", int64(0), 0, 10, func(o *checkOptions, n int64) { o.retries = int(n) }),
 	integer("redirects", int64(0), 0, 10, func(o *checkOptions, n int64) { o.redirects = int(n) }),
-	texts("args", []any{}, func(list []string, o *checkOptions) *issue {
+	secret(texts("args", []any{}, func(list []string, o *checkOptions) *issue {
 		o.args = nil
 		for _, s := range list {
 			o.args = append(o.args, strings.Clone(s))
 		}
 		return nil
-	}),
+	}), isStrings, "a list of strings"),
 )
 
 func payload(field func(*checkOptions) *string) func(string, *checkOptions) *issue {
@@ -146,12 +146,13 @@ var ownHeaders = []string{"Content-Length", "Transfer-Encoding", "Connection", "
 func setHeaders(v any, o *checkOptions) (issues *issue) {
 	table, ok := v.(map[string]any)
 	if !ok {
-		return issuef("want a table such as { X-Probe = \"hard\" }, not %s", describe(v))
+		return issuef("want a table such as { X-Probe = \"hard\" }")
 	}
 	o.headers = make([]Header, 0, len(table))
 	for _, name := range slices.Sorted(maps.Keys(table)) {
-		value, i := parseString(table[name])
-		if i == nil {
+		value, ok := table[name].(string)
+		i := issuef("want a string in quotes")
+		if ok {
 			i = headerIssue(name, value)
 		}
 		if i != nil {
@@ -177,7 +178,7 @@ func headerIssue(name, value string) *issue {
 	case !httpguts.ValidHeaderFieldName(name):
 		return issuef("not a valid name")
 	case !httpguts.ValidHeaderFieldValue(value):
-		return issuef("%s is not a valid value", strconv.Quote(shorten(value)))
+		return issuef("%s", hiddenText)
 	}
 	return nil
 }

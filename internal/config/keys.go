@@ -82,8 +82,8 @@ var logKeys = newTable("[log]", nil,
 var logFormats = []string{"auto", "text", "json"}
 
 var hooksKeys = newTable("[hooks]", nil,
-	texts("on_change", []any{}, setOnChange),
-	text("webhook", "", setWebhook),
+	secret(texts("on_change", []any{}, setOnChange), isStrings, "a list of strings: a program and its arguments"),
+	secret(text("webhook", "", setWebhook), isString, "a URL in quotes"),
 )
 
 // options are the keys of a name, but its candidates and its check.
@@ -263,12 +263,21 @@ func setOnChange(list []string, h *Hooks) *issue {
 		return nil
 	}
 	if !strings.HasPrefix(list[0], "/") {
-		return issuef("the program %s is not an absolute path (there is no shell and no PATH)", strconv.Quote(shorten(list[0])))
+		return issuef("the program %s is not an absolute path (there is no shell and no PATH)", strconv.Quote(shorten(firstWord(list[0]))))
 	}
 	for _, s := range list {
 		h.OnChange = append(h.OnChange, strings.Clone(s))
 	}
 	return nil
+}
+
+// firstWord leaves out what may be arguments.
+func firstWord(s string) string {
+	word, rest, _ := strings.Cut(s, " ")
+	if rest != "" {
+		word += " ..."
+	}
+	return word
 }
 
 func setWebhook(s string, h *Hooks) *issue {

@@ -131,6 +131,10 @@ func (s starts) position(offset int) position {
 // of it, and ends.
 func walkKeys(text string, visit func(path []string, offset int) bool) {
 	w := &walker{s: text, visit: visit}
+	w.walk()
+}
+
+func (w *walker) walk() {
 	for !w.done {
 		w.blank()
 		if w.i >= len(w.s) {

@@ -77,6 +77,9 @@ func syntaxProblem(text string, pe toml.ParseError) *Problem {
 	offset := min(max(pe.Position.Start, 0), len(text))
 	message := strings.TrimPrefix(pe.Message, "toml: ")
 	var path []string
+	if key, hide := quotesSecret(text, offset, message); hide && !strings.Contains(message, "already") {
+		message, path = hiddenText, key
+	}
 	if strings.Contains(message, "already") {
 		var first int
 		if path, first, offset = duplicateKey(text, offset); path != nil {

@@ -33,6 +33,9 @@ func (k CheckKind) String() string { return schemes[k] }
 
 // parseTarget reads a check's URL.
 func parseTarget(s string) (target, *issue) {
+	if hasUser(s) { // before anything that quotes it
+		return target{}, issuef("a URL with a user or a password would show it everywhere; put an Authorization header into headers")
+	}
 	scheme, rest, ok := strings.Cut(s, ":")
 	kind := CheckKind(slices.Index(schemes[:], strings.ToLower(scheme)))
 	switch {
@@ -88,20 +91,12 @@ func execTarget(t target, rest string) (target, *issue) {
 	if !strings.HasPrefix(rest, "/") || strings.HasPrefix(rest, "//") {
 		return t, issuef("want the absolute path of a program behind exec:, not %s", strconv.Quote(shorten(rest)))
 	}
-	if prog, args, ok := strings.Cut(rest, " "); ok {
+	if prog, _, ok := strings.Cut(rest, " "); ok {
 		return t, issuef("there is no shell: arguments go into args").
-			suggest(fmt.Sprintf(`{ url = "exec:%s", args = [%s] }`, prog, quoteList(strings.Fields(args))))
+			suggest(fmt.Sprintf(`{ url = "exec:%s", args = ["..."] }`, prog)) // not as they are: they may be secret
 	}
 	t.path = rest
 	return t, nil
-}
-
-func quoteList(list []string) string {
-	quoted := make([]string, len(list))
-	for n, s := range list {
-		quoted[n] = strconv.Quote(s)
-	}
-	return strings.Join(quoted, ", ")
 }
 
 func dnsTarget(t target, rest string) (target, *issue) {
@@ -155,8 +150,6 @@ func urlTarget(t target, rest string) (target, *issue) {
 		}
 	}
 	switch web := t.kind <= CheckHTTPS; {
-	case u.User != nil:
-		return t, issuef("a URL with a user or a password would show it everywhere; put an Authorization header into headers")
 	case u.Fragment != "" || strings.HasSuffix(t.text, "#"):
 		return t, issuef("the part behind # is never sent")
 	case web:
@@ -167,13 +160,13 @@ func urlTarget(t target, rest string) (target, *issue) {
 	return t, nil
 }
 
-// webURL reads an http or https URL with a host.
+// webURL reads an http or https URL with a host. Its messages don't show it: see secrets.go.
 func webURL(s string) (*url.URL, *issue) {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || hasBlank(s) || u.Scheme != "http" && u.Scheme != "https" {
-		i := issuef("%s is not an http or https URL", strconv.Quote(shorten(s)))
+		i := issuef("this is not an http or https URL")
 		if !strings.Contains(s, "://") && !hasBlank(s) {
-			i.suggest(`"https://` + s + `"`)
+			i.suggest(`"https://..."`)
 		}
 		return nil, i
 	}

@@ -48,6 +48,9 @@ func parseServer(text string) (Server, *issue) {
 	if rest, ok := strings.CutPrefix(text, resolvConf); ok && (rest == "" || rest[0] == ':') {
 		return resolvConfServer(text, rest)
 	}
+	if hasUser(text) { // before anything that quotes it
+		return Server{}, issuef("a user name in the URL of an upstream has no meaning")
+	}
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok {
 		return addressServer(text, ServerPlain, text)
@@ -115,9 +118,6 @@ func httpsServer(text string) (Server, *issue) {
 	u, err := url.Parse(text)
 	if err != nil || u.Hostname() == "" || hasBlank(text) {
 		return Server{}, issuef("%s is not a URL", strconv.Quote(shorten(text)))
-	}
-	if u.User != nil {
-		return Server{}, issuef("a user name in a DNS over HTTPS URL has no meaning")
 	}
 	name, i := serverName(u.Hostname())
 	if i != nil {

@@ -100,9 +100,9 @@ func Start(c *config.Config, o Options) (*Daemon, error) {
 }
 
 // keep stores the text of a configuration, without which what was decided under it can't be
-// explained later. It is the last to need the text.
+// explained later; not its secrets, which many more may read there. It is the last to need the text.
 func (d *Daemon) keep(c *config.Config) {
-	d.store.PutConfig(c.Hash, string(c.Text))
+	d.store.PutConfig(c.Hash, string(config.Redacted(c.Text)))
 	c.Text = nil
 }
 

@@ -3,9 +3,11 @@ package hook
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -56,27 +58,46 @@ func (h *head) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// shown is what logs tell of a webhook: its path and its query are passwords as a rule.
+func shown(webhook string) string {
+	u, err := url.Parse(webhook)
+	if err != nil {
+		return "(a URL)"
+	}
+	return u.Scheme + "://" + u.Host + "/..."
+}
+
+// withoutURL takes the URL off an error of package net/http.
+func withoutURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
 // post sends changes to a URL, again where that may help: no connection, 429, or 5xx.
 // closeIdle ends the connections it keeps.
-func post(url string) (deliver func(context.Context, []byte) error, closeIdle func()) {
+func post(target string) (deliver func(context.Context, []byte) error, closeIdle func()) {
 	c := retryablehttp.NewClient()
 	c.Logger = nil
 	c.RetryMax = postTries
 	c.RetryWaitMin, c.RetryWaitMax = 500*time.Millisecond, 30*time.Second
 	c.HTTPClient.Timeout = postTime
+	c.ErrorHandler = retryablehttp.PassthroughErrorHandler // its own errors quote the URL
 	c.HTTPClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	deliver = func(ctx context.Context, text []byte) error {
 		ctx, cancel := context.WithTimeout(ctx, postTotal)
 		defer cancel()
-		req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodPost, url, text)
+		req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodPost, target, text)
 		if err != nil {
-			return err
+			return errors.New("the URL can't be used")
 		}
 		req.Header.Set("Content-Type", "application/json")
 		req.Header.Set("User-Agent", "hard")
 		resp, err := c.Do(req)
 		if err != nil {
-			return err
+			return withoutURL(err)
 		}
 		defer resp.Body.Close()
 		_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection is kept

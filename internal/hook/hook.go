@@ -84,7 +84,7 @@ func (h *Hook) Set(command []string, webhook string) {
 	}
 	if webhook != "" {
 		deliver, closeIdle := post(webhook)
-		h.sinks = append(h.sinks, newSink(h, "webhook", webhook, deliver, closeIdle))
+		h.sinks = append(h.sinks, newSink(h, "webhook", shown(webhook), deliver, closeIdle))
 	}
 }
 
