@@ -217,6 +217,14 @@ func TestFiles(t *testing.T) {
 			t.Errorf("got %s want %q", b.String(), want)
 		}
 	}
+	db := file("open.db", "", 0o666)
+	if err := os.Chmod(db, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, r := Load(write(t, "[store]\npath = \""+db+"\"\n[defaults]\ncheck = \"static:\"\n"+tail))
+	if r.Count(Warning) != 1 || !strings.Contains(r.Text(r.Problems[0]), "every user of this host can write to the database") {
+		t.Errorf("a database that all may write to: %v", r.Problems)
+	}
 	writable := write(t, store+"[defaults]\ncheck = \"static:\"\n"+tail)
 	if err := os.Chmod(writable, 0o666); err != nil {
 		t.Fatal(err)

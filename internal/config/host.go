@@ -45,6 +45,9 @@ func (l *loader) hostProblems(c *Config) {
 // storeProblem warns of a database that could not be written. A directory that is missing is no
 // problem while it can be made: the service manager or the store does that.
 func (l *loader) storeProblem(path []string, file string) {
+	if info, err := l.host.stat(file); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&othersWrite != 0 {
+		l.warnf(path, "every user of this host can write to the database %s, and so say what is answered after a start", strconv.Quote(file))
+	}
 	for dir := filepath.Dir(file); ; dir = filepath.Dir(dir) {
 		info, err := l.host.stat(dir)
 		switch {

@@ -180,3 +180,33 @@ func TestStopSendsWhatWaits(t *testing.T) {
 	}
 	h.Send(change(9)) // goes nowhere, and does not panic
 }
+
+// A webhook's URL is a password as a rule: what is logged of a failure is its host, however it fails.
+func TestWebhookURLIsNotLogged(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	t.Cleanup(srv.Close)
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	for what, target := range map[string]string{"403": srv.URL, "refused": gone.URL, "not a URL": "http://[::1", "no host": "http:///"} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		deliver, end := post(target + "/services/SECRETpath?token=SECRETquery")
+		err := deliver(ctx, []byte("{}"))
+		cancel()
+		end()
+		if err == nil || strings.Contains(err.Error(), "SECRET") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if s := shown("https://user:SECRET@hooks.example/SECRET"); s != "https://hooks.example/..." {
+		t.Error(s)
+	}
+	var log strings.Builder
+	h := New(slog.New(slog.NewTextHandler(&log, nil)))
+	h.Set(nil, srv.URL+"/SECRETpath")
+	h.Send(change(1))
+	eventually(t, "it failed", func() bool { return h.Stats().Failed == 1 })
+	h.Stop(t.Context())
+	if text := log.String(); !strings.Contains(text, "403") || strings.Contains(text, "SECRET") {
+		t.Error(text)
+	}
+}
