@@ -119,7 +119,7 @@ func parse(args []string) (*options, error) {
 	if o.verbose && o.level == "" {
 		o.level = "debug"
 	}
-	if len(rest) > 0 && !o.check && findVerb(rest[0]) != nil {
+	if len(rest) > 0 && findVerb(rest[0]) != nil {
 		o.verb, rest = rest[0], rest[1:]
 	}
 	o.args = rest
@@ -168,6 +168,14 @@ func (o *options) belongs(name string, defs []flagDef) error {
 
 // validate finds what the command line alone can get wrong.
 func (o *options) validate() error {
+	switch {
+	case o.check && o.verb != "":
+		return fmt.Errorf("-check goes with no verb, and %s is one; a configuration of that name is ./%s", o.verb, o.verb)
+	case o.strict && !o.check:
+		return errors.New("-strict goes with -check")
+	case o.json && !o.check && o.verb == "":
+		return errors.New("-json goes with -check and with verbs")
+	}
 	if o.verb == "replay" && o.with == "" {
 		return errors.New("replay: -with NEW.toml is missing: the configuration to try on the past")
 	}
@@ -215,6 +223,27 @@ func (o *options) file() string {
 		return f
 	}
 	return defaultConfig
+}
+
+// noVerb tells somebody whose configuration does not exist that its name is no verb either; "" where
+// that is not what happened.
+func (o *options) noVerb() string {
+	if o.verb != "" || len(o.args) != 1 || strings.ContainsAny(o.args[0], "./") {
+		return ""
+	}
+	if _, err := os.Stat(o.args[0]); !errors.Is(err, os.ErrNotExist) {
+		return ""
+	}
+	var names []string
+	for _, v := range verbs() {
+		if !v.hidden {
+			names = append(names, v.name)
+		}
+	}
+	if near := config.Nearest(o.args[0], names); near != "" {
+		return fmt.Sprintf("hard: %s is neither a file nor a verb (did you mean %q?)", o.args[0], near)
+	}
+	return fmt.Sprintf("hard: %s is neither a file nor a verb. Run \"hard -h\" for help.", o.args[0])
 }
 
 // override applies -b, -p and -s to what the file says.

@@ -55,6 +55,9 @@ func serve(o *options, stderr io.Writer) int {
 	debug.SetGCPercent(steadyGC)
 	if c == nil {
 		report.WriteText(stderr)
+		if hint := o.noVerb(); hint != "" {
+			fmt.Fprintln(stderr, hint)
+		}
 		return exitFailed
 	}
 	level := new(slog.LevelVar)

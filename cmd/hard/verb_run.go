@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"hard/internal/admin"
+	"hard/internal/config"
 )
 
 // reload is hard reload. It fails when the configuration in force stays.
@@ -39,6 +40,10 @@ func reload(o *options, stdout, stderr io.Writer) int {
 
 // logLevel is hard log.
 func logLevel(o *options, stdout, stderr io.Writer) int {
+	if _, err := config.ParseLevel(o.args[0]); err != nil {
+		fmt.Fprintln(stderr, "hard: log:", err)
+		return exitUsage
+	}
 	return ask(o, stdout, stderr, "POST", "/v1/log", admin.LogRequest{Level: o.args[0]}, func(p *page, r *admin.LogReply) {
 		p.line(plain, "log level %s (was %s)", r.Level, r.Was)
 	}, nil)

@@ -93,7 +93,11 @@ func TestKeyPositions(t *testing.T) {
 func TestSyntaxPosition(t *testing.T) {
 	for text, want := range map[string]string{
 		"a = 1\n\n= 2\n":                         "3:1",
-		"a = 1\nb = \"\xff\"\n":                  "2:5",
+		"a = 1\nb = \"\xff\"\n":                  "2:6",
+		"a = 1\n# caf\xe9\n":                     "2:6",
+		"a = 1\n\x00":                            "2:1",
+		"a = 1\r\nb = 'x\x7f'\r\n":               "2:7",
+		"a = 1\rb = 2\n":                         "1:6",
 		"a = 1\r\n\tb == 2\r\n":                  "2:5",
 		"[a]\nb = 1\n  [a]\n":                    "3:3",
 		"a = {b = 1, b = 2}\n":                   "1:13",

@@ -2,6 +2,9 @@ package config
 
 import "strings"
 
+// Nearest returns the word that was probably meant by s, or "" where none is near.
+func Nearest(s string, words []string) string { return nearest(s, words) }
+
 // nearest returns the word that was probably meant by s, or "" where none is near: at most two
 // slips (one in a short word), where swapping two neighbours is one; or a beginning of the other.
 func nearest(s string, words []string) string {

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
 )
@@ -77,6 +78,9 @@ func syntaxProblem(text string, pe toml.ParseError) *Problem {
 	offset := min(max(pe.Position.Start, 0), len(text))
 	message := strings.TrimPrefix(pe.Message, "toml: ")
 	var path []string
+	if strings.Contains(message, "UTF-8 byte") || strings.Contains(message, "control character") {
+		offset = forbiddenByte(text, offset)
+	}
 	if key, hide := quotesSecret(text, offset, message); hide && !strings.Contains(message, "already") {
 		message, path = hiddenText, key
 	}
@@ -91,6 +95,19 @@ func syntaxProblem(text string, pe toml.ParseError) *Problem {
 	}
 	at := lineStarts(text).position(offset)
 	return &Problem{Line: at.line, Col: at.col, Path: pathText(path), Message: message}
+}
+
+// forbiddenByte returns the offset of the first byte that may stand nowhere in TOML: no UTF-8, or a
+// control character. The library names the place where it began to look.
+func forbiddenByte(text string, offset int) int {
+	for i, r := range text {
+		_, size := utf8.DecodeRuneInString(text[i:])
+		control := r < ' ' && r != '\t' && r != '\n' && !strings.HasPrefix(text[i:], "\r\n") || r == 0x7f
+		if control || r == utf8.RuneError && size == 1 {
+			return i
+		}
+	}
+	return offset
 }
 
 // duplicateKey finds the key at offset and where it was defined before. path is nil if

@@ -189,6 +189,8 @@ func upstreamAddr(s string, port uint16) (netip.AddrPort, *issue) {
 		return ap, issuef("%s is not the address of a server", a)
 	case a.Zone() != "" && !a.IsLinkLocalUnicast():
 		return ap, issuef("%s: only link-local addresses have a zone", a)
+	case a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "":
+		return ap, issuef("%s is a link-local address, which needs its interface behind a %%: %s%%eth0", a, a)
 	}
 	return netip.AddrPortFrom(a, ap.Port()), nil
 }

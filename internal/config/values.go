@@ -13,6 +13,7 @@ import (
 type issue struct {
 	message string
 	hint    string // what was probably meant, as it would be written in the file
+	at      int    // the entry of a list that it is about, counted from 1; 0 = the whole value
 	next    *issue // one more about the same key: every entry of a list has its own
 }
 
@@ -31,12 +32,31 @@ func (i *issue) and(more *issue) *issue {
 
 // entry says which entry of a list of several the issues are about.
 func (i *issue) entry(n, of int) *issue {
-	if of > 1 {
-		for p := i; p != nil; p = p.next {
+	for p := i; p != nil; p = p.next {
+		p.at = n + 1
+		if of > 1 {
 			p.message = fmt.Sprintf("entry %d: %s", n+1, p.message)
 		}
 	}
 	return i
+}
+
+// without drops the issues about entries that other has issues about.
+func (i *issue) without(other *issue) *issue {
+	var left *issue
+	for p := i; p != nil; {
+		next := p.next
+		p.next = nil
+		told := false
+		for o := other; o != nil; o = o.next {
+			told = told || o.at == p.at
+		}
+		if !told {
+			left = left.and(p)
+		}
+		p = next
+	}
+	return left
 }
 
 func issuef(format string, args ...any) *issue {
@@ -100,6 +120,9 @@ func duration[T any](name, def string, lo, hi time.Duration, field func(*T) *tim
 	set := func(v any, into *T) *issue {
 		d, i := parseDuration(v)
 		if i != nil {
+			if n, ok := v.(int64); ok && n > 0 && n > int64(hi/time.Second) && n <= int64(hi/time.Millisecond) {
+				i.suggest(fmt.Sprintf(`"%dms"`, n)) // as seconds it would be out of range
+			}
 			return i
 		}
 		if d < lo || d > hi {
@@ -211,10 +234,10 @@ func text[T any](name string, def any, parse func(s string, into *T) *issue) key
 func texts[T any](name string, def any, parse func(list []string, into *T) *issue) key[T] {
 	return key[T]{name, def, func(v any, into *T) *issue {
 		list, i := parseStrings(v)
-		if i != nil {
+		if list == nil {
 			return i
 		}
-		return parse(list, into)
+		return i.and(parse(list, into).without(i)) // what is not a string hides nothing about the others
 	}}
 }
 

@@ -19,12 +19,29 @@ func Check(file string, strict, asJSON bool, w io.Writer) int {
 // warnUpstreams says so where resolv.conf names nobody but ourselves: local names would be
 // served, everything else would fail.
 func warnUpstreams(c *config.Config, report *config.Report) {
-	for _, s := range c.Upstream.Servers {
+	warnServers(c, report, c.Upstream.Servers, "local names are served, other queries", "upstream", "servers")
+	for i := range c.Routes {
+		r := &c.Routes[i]
+		warnServers(c, report, r.Servers, "queries below "+r.Suffix, "route", r.Suffix, "servers")
+	}
+}
+
+// warnServers looks at the resolv.conf entries of one list; who are those that depend on it.
+func warnServers(c *config.Config, report *config.Report, servers []config.Server, who string, path ...string) {
+	var failed []error
+	for _, s := range servers {
 		if s.Kind != config.ServerResolvConf {
 			continue
 		}
 		if _, _, err := resolver.ResolvConfServers(s.Path, c.Listen.DNS); err != nil {
-			report.Warn(fmt.Sprintf("no upstream found: %v; local names are served, other queries get SERVFAIL until there is one", err), "upstream", "servers")
+			failed = append(failed, err)
+		}
+	}
+	for _, err := range failed {
+		if len(failed) == len(servers) {
+			report.Warn(fmt.Sprintf("no upstream found: %v; %s get SERVFAIL until there is one", err, who), path...)
+		} else {
+			report.Warn(fmt.Sprintf("%v: only the other servers of the list are asked until there is one", err), path...)
 		}
 	}
 }
