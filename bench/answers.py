@@ -39,8 +39,8 @@ def rates(v):
 def each_contender(run, registry, wanted):
     """(round, name) of every installed contender, interleaved, so that a change of the machine's speed meets all."""
     for rnd in range(run.rounds):
-        for name in wanted:
-            if run.has(registry[name][0]):
+        for name in [n for w in wanted for n in ([w] + contenders.EXTRA if w == "hard" else [w])]:
+            if run.has(registry[name][0]) and (run.only is None or name in run.only):
                 yield rnd, name
 
 

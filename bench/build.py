@@ -43,15 +43,16 @@ def install():
         say("could not be installed, so left out:", *missing())
 
 
-def build(into, hard=None):
-    """Puts qload, udpd, httpd and hard (built here, or a copy of the program given) into a directory."""
+def build(into, hard=()):
+    """Puts qload, udpd, httpd and hard (built here, or copies of the programs given as name=path) into a directory."""
     if not shutil.which("gcc"):
         raise SystemExit("gcc is needed")
     for tool in ("qload", "udpd", "httpd"):
         subprocess.run(["gcc", "-O2", "-Wall", "-o", f"{into}/{tool}", f"{HERE}/{tool}.c"], check=True)
     if hard:
-        if hard != "none":
-            shutil.copy(hard, f"{into}/hard")
+        for name, _, program in (h.partition("=") for h in hard):
+            if program != "none":
+                shutil.copy(program, f"{into}/{name}")
         return
     env, root = dict(os.environ, CGO_ENABLED="0"), os.path.dirname(HERE)
     if not shutil.which("go") or subprocess.run(["go", "build", "-o", f"{into}/hard", "./cmd/hard"], cwd=root, env=env).returncode:

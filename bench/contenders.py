@@ -10,6 +10,7 @@ from lib import Proc, write
 
 ZONE = "bench.test"
 UPSTREAM_ANSWER = "192.0.2.1"  # what udpd answers
+EXTRA = []  # builds of hard besides the first
 ANSWER, FORWARD = {}, {}  # name: function of a Setup that writes a configuration and returns the command
 
 
@@ -105,15 +106,28 @@ def hard_probed(addresses, port):
     return "".join(f'[name."n{i}.{ZONE}"]\n{check}\ncandidates = ["{a}"]\n' for i, a in enumerate(addresses))
 
 
-@contender(ANSWER, "hard", "hard")
-def _(s):
-    return [f"{s.tools}/hard", hard_config(s, 'check = "static:"', hard_static(s))]
+def hard_build(program):
+    """Registers one build of hard under its program's name."""
+
+    @contender(ANSWER, program, program)
+    def _(s):
+        return [f"{s.tools}/{program}", hard_config(s, 'check = "static:"', hard_static(s))]
+
+    @contender(FORWARD, program, program)
+    def _(s):
+        names = '[name."local.test"]\ncandidates = ["127.0.0.1"]\n'
+        return [f"{s.tools}/{program}", hard_config(s, 'check = "static:"', names, s.upstreams)]
 
 
-@contender(FORWARD, "hard", "hard")
-def _(s):
-    names = '[name."local.test"]\ncandidates = ["127.0.0.1"]\n'
-    return [f"{s.tools}/hard", hard_config(s, 'check = "static:"', names, s.upstreams)]
+hard_build("hard")
+
+
+def add_builds(tools):
+    """Registers the builds of hard in tools other than the first; they are measured wherever hard is. Returns their names."""
+    EXTRA.extend(sorted(set(os.listdir(tools)) - {"hard", "qload", "udpd", "httpd"}))
+    for program in EXTRA:
+        hard_build(program)
+    return EXTRA
 
 
 # --- the floor ---------------------------------------------------------------
