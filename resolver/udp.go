@@ -68,6 +68,7 @@ func newUDPListener(r *Resolver, e *endpoint, c *net.UDPConn) (*udpListener, err
 	if err := raw.Control(func(x uintptr) { fd = int(x) }); err != nil {
 		return nil, err
 	}
+	tuneLoopback(fd, e.addr.Addr())
 	l := &udpListener{r: r, end: e, udp: c, raw: raw, fd: fd,
 		rx: mmsg.NewReceiver(udpBatch, udpSize), tx: mmsg.NewSender(udpBatch),
 		rotor: r.answers.NewRotor(), counts: r.newCounts(0)}

@@ -2,8 +2,10 @@ package answer
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"time"
 
 	"hard/internal/wire"
 
@@ -103,4 +105,50 @@ func BenchmarkWith(b *testing.B) {
 func build10000(tb testing.TB) *Table {
 	names, specs := tenThousand()
 	return buildAll(tb, names, specs)
+}
+
+// BenchmarkServeCold is Serve as a listener does it: batches of queries for 10,000 names, A and AAAA, in random order,
+// and between two batches something else (in a listener, the kernel) has used the caches. cold-ns/query counts the
+// batches alone.
+func BenchmarkServeCold(b *testing.B) {
+	const batch, size = 32, 96
+	t := build10000(b)
+	var packets [][]byte
+	for i := range 10000 {
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+			packets = append(packets, packet(b, fmt.Sprintf("host-%d.api.example.com", i), qtype, false))
+		}
+	}
+	rand.New(rand.NewPCG(1, 2)).Shuffle(len(packets), func(i, j int) { packets[i], packets[j] = packets[j], packets[i] })
+	var (
+		q     wire.Query
+		bufs  [batch][wire.MinUDP + size]byte
+		c     Counters
+		r     = c.NewRotor()
+		other = make([]uint64, 1<<20/8)
+		sum   uint64
+		spent time.Duration
+		next  int
+	)
+	r.growCounts(20000)
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range other {
+			sum += other[i]
+			other[i] = sum
+		}
+		var lens [batch]int
+		for i := range batch {
+			lens[i] = copy(bufs[i][:], packets[next])
+			next = (next + 1) % len(packets)
+		}
+		began := time.Now()
+		for i := range batch {
+			if res := t.Serve(&q, bufs[i][:], lens[i], wire.Transport{}, r); res.Action != Answer {
+				b.Fatal("wrong action", res)
+			}
+		}
+		spent += time.Since(began)
+	}
+	b.ReportMetric(float64(spent.Nanoseconds())/float64(b.N*batch), "cold-ns/query")
 }

@@ -47,6 +47,7 @@ func (c *Counters) Sum() []uint64 {
 // It grows to what the tables need, so serving allocates only the first time after a reload.
 type Rotor struct {
 	next   [2][]uint32                     // per family and slot: position in the cycle; owned by the listener
+	own    []atomic.Uint64                 // what counts points to; owned by the listener, which saves it two loads
 	counts atomic.Pointer[[]atomic.Uint64] // written by the listener, read by Sum
 }
 
@@ -65,27 +66,22 @@ func (r *Rotor) turn(family, slot, slots, length int) int {
 	return int(p)
 }
 
-// count notes one answer for each ID.
-func (r *Rotor) count(ids []uint32) {
-	for _, id := range ids {
-		counts := r.counts.Load()
-		if counts == nil || int(id) >= len(*counts) {
-			counts = r.growCounts(int(id))
-		}
-		// The only writer needs no locked addition.
-		n := &(*counts)[id]
-		n.Store(n.Load() + 1)
+// count notes one answer for an ID.
+func (r *Rotor) count(id uint32) {
+	if int(id) >= len(r.own) {
+		r.growCounts(int(id))
 	}
+	// The only writer needs no locked addition.
+	n := &r.own[id]
+	n.Store(n.Load() + 1)
 }
 
 // growCounts makes room for id. A reader that still has the old counters misses only what comes later.
-func (r *Rotor) growCounts(id int) *[]atomic.Uint64 {
+func (r *Rotor) growCounts(id int) {
 	grown := make([]atomic.Uint64, max(64, (id+1)*5/4))
-	if old := r.counts.Load(); old != nil {
-		for i := range *old {
-			grown[i].Store((*old)[i].Load())
-		}
+	for i := range r.own {
+		grown[i].Store(r.own[i].Load())
 	}
+	r.own = grown
 	r.counts.Store(&grown)
-	return &grown
 }

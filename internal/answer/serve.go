@@ -73,9 +73,9 @@ func (t *Table) serve(q *wire.Query, buf []byte, n int, tr wire.Transport, r *Ro
 	}
 	switch q.Type {
 	case wire.TypeA:
-		t.family(&res, e, 0, slot, q, buf, tr, r, now)
+		t.family(&res, e, 0, q, buf, tr, r, now)
 	case wire.TypeAAAA:
-		t.family(&res, e, 1, slot, q, buf, tr, r, now)
+		t.family(&res, e, 1, q, buf, tr, r, now)
 	default:
 		other(&res, e, q, buf, tr)
 	}
@@ -104,24 +104,67 @@ func unserved(q *wire.Query) wire.Rcode {
 }
 
 // family answers a query for addresses.
-func (t *Table) family(res *Result, e *Entry, family, slot int, q *wire.Query, buf []byte, tr wire.Transport,
-	r *Rotor, now bool) {
-	s := &e.sets[family]
+func (t *Table) family(res *Result, e *Entry, family int, q *wire.Query, buf []byte, tr wire.Transport, r *Rotor,
+	now bool) {
+	switch e.forms[family] {
+	case formOne:
+		res.N = e.one(family, q, buf, tr, r)
+	case formSet:
+		t.set(res, &e.rest.sets[family], family, q, buf, tr, r, now)
+	default:
+		rcode := wire.NoError
+		if e.special == nothing {
+			rcode = wire.NXDomain
+		}
+		res.N = negative(&q.Asked, buf, res.Owner, rcode, e.TTL, nil, tr)
+	}
+}
+
+// The first eight bytes of an address record as a big-endian number: a pointer to the question's name, type, class, and
+// the upper half of the TTL.
+const (
+	headA    = uint64(ownerIsName)<<48 | uint64(wire.TypeA)<<32 | uint64(wire.ClassIN)<<16
+	headAAAA = uint64(ownerIsName)<<48 | uint64(wire.TypeAAAA)<<32 | uint64(wire.ClassIN)<<16
+)
+
+// one writes the reply with the one address. It always fits: it has 316 bytes at most.
+func (e *Entry) one(family int, q *wire.Query, buf []byte, tr wire.Transport, r *Rotor) int {
+	q.Header(buf, wire.FlagAA, wire.NoError, 1, 0)
+	n := int(q.QEnd)
+	if family == 0 {
+		b := buf[n : n+sizeA]
+		binary.BigEndian.PutUint64(b, headA|uint64(e.TTL>>16))
+		binary.BigEndian.PutUint32(b[8:], e.TTL<<16|uint32(len(e.a)))
+		*(*[len(e.a)]byte)(b[ownerFixed:]) = e.a
+		n += sizeA
+	} else {
+		b := buf[n : n+sizeAAAA]
+		binary.BigEndian.PutUint64(b, headAAAA|uint64(e.TTL>>16))
+		binary.BigEndian.PutUint32(b[8:], e.TTL<<16|uint32(len(e.aaaa)))
+		*(*[len(e.aaaa)]byte)(b[ownerFixed:]) = e.aaaa
+		n += sizeAAAA
+	}
+	if id := e.ids[family]; id != uncounted {
+		r.count(id)
+	}
+	return q.AppendOPT(buf, n, wire.NoError, nil, tr)
+}
+
+// set answers from a set.
+func (t *Table) set(res *Result, s *set, family int, q *wire.Query, buf []byte, tr wire.Transport, r *Rotor, now bool) {
 	switch {
-	case e.special == nothing:
-		res.N = negative(&q.Asked, buf, res.Owner, wire.NXDomain, e.TTL, nil, tr)
 	case s.kind == Forward:
 		res.Action = Ask
 	case s.kind == Hold && !now:
 		res.Action = Wait
 	case s.kind == ServFail, s.kind == Hold && s.count == 0: // an address nobody knows yet isn't one that doesn't exist
-		res.N = q.Error(buf, wire.ServFail, s.ede(), tr)
+		res.N = q.Error(buf, wire.ServFail, s.ede, tr)
 	case s.count == 0:
-		res.N = NoData(&q.Asked, buf, res.Owner, e.TTL, s.ede(), tr)
+		res.N = NoData(&q.Asked, buf, res.Owner, res.Entry.TTL, s.ede, tr)
 	default:
 		first := 0
-		if s.rare != nil && s.rare.cycle != nil {
-			first = int(s.rare.cycle[r.turn(family, slot, len(t.entries), len(s.rare.cycle))])
+		if s.cycle != nil {
+			first = int(s.cycle[r.turn(family, res.Slot, t.index.names, len(s.cycle))])
 		}
 		res.N = s.reply(first, q, buf, tr, r)
 	}
@@ -135,7 +178,7 @@ func (s *set) reply(first int, q *wire.Query, buf []byte, tr wire.Transport, r *
 		k = (wire.MinUDP - n) / size
 	}
 	k = min(k, int(s.count))
-	ede := s.ede()
+	ede := s.ede
 	limit := min(q.Limit(tr), len(buf))
 	if n+k*size+q.SizeOfOPT(ede, tr) > limit {
 		ede = nil // addresses before explanations
@@ -144,17 +187,11 @@ func (s *set) reply(first int, q *wire.Query, buf []byte, tr wire.Transport, r *
 	q.Header(buf, wire.FlagAA, wire.NoError, uint16(k), 0)
 	n += copy(buf[n:], s.records[first*size:(first+k)*size])
 	if s.ids != nil {
-		r.count(s.ids[first : first+k])
+		for _, id := range s.ids[first : first+k] {
+			r.count(id)
+		}
 	}
 	return q.AppendOPT(buf, n, wire.NoError, ede, tr)
-}
-
-// ede returns the set's Extended DNS Error option, or nil.
-func (s *set) ede() []byte {
-	if s.rare == nil {
-		return nil
-	}
-	return s.rare.ede
 }
 
 // other answers or passes on a query for other types than addresses.
@@ -165,10 +202,10 @@ func other(res *Result, e *Entry, q *wire.Query, buf []byte, tr wire.Transport) 
 		res.N = negative(&q.Asked, buf, res.Owner, wire.NXDomain, e.TTL, nil, tr)
 	case q.Type == wire.TypeANY:
 		res.N = minimalANY(q, buf, e.TTL, tr)
-	case q.Type == wire.TypePTR && e.ptr != nil:
+	case q.Type == wire.TypePTR && e.rest != nil && e.rest.ptr != nil:
 		q.Header(buf, wire.FlagAA, wire.NoError, 1, 0)
 		n := int(q.QEnd)
-		n += copy(buf[n:], e.ptr)
+		n += copy(buf[n:], e.rest.ptr)
 		res.N = q.AppendOPT(buf, n, wire.NoError, nil, tr)
 	case e.special == hosts, svcb && e.SVCB == SVCBNoData:
 		res.N = NoData(&q.Asked, buf, res.Owner, e.TTL, nil, tr)

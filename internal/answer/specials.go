@@ -28,14 +28,12 @@ type special struct {
 // internal., private reverse zones and use-application-dns.net. are forwarded: companies use them.
 func specialNames() []special {
 	localhost := specialEntry(hosts)
-	localhost.sets[0] = buildSet(&SetSpec{Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, EDE: NoEDE},
-		wire.TypeA, specialTTL)
-	localhost.sets[1] = buildSet(&SetSpec{Addrs: []netip.Addr{netip.IPv6Loopback()}, EDE: NoEDE},
-		wire.TypeAAAA, specialTTL)
+	localhost.add(&SetSpec{Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, EDE: NoEDE}, wire.TypeA)
+	localhost.add(&SetSpec{Addrs: []netip.Addr{netip.IPv6Loopback()}, EDE: NoEDE}, wire.TypeAAAA)
 
 	ptr := specialEntry(hosts)
-	ptr.ptr = appendFixed(nil, ownerIsName, wire.TypePTR, specialTTL, len(localhostName))
-	ptr.ptr = append(ptr.ptr, localhostName...)
+	ptr.rest = &rest{ptr: appendFixed(nil, ownerIsName, wire.TypePTR, specialTTL, len(localhostName))}
+	ptr.rest.ptr = append(ptr.rest.ptr, localhostName...)
 
 	empty := specialEntry(hosts)
 	none := specialEntry(nothing)
@@ -56,9 +54,4 @@ func specialNames() []special {
 // localhostName is "localhost." on the wire.
 const localhostName = "\x09localhost\x00"
 
-func specialEntry(kind specialKind) *Entry {
-	none := SetSpec{EDE: NoEDE}
-	return &Entry{TTL: specialTTL, special: kind, sets: [2]set{
-		buildSet(&none, wire.TypeA, specialTTL), buildSet(&none, wire.TypeAAAA, specialTTL),
-	}}
-}
+func specialEntry(kind specialKind) *Entry { return &Entry{TTL: specialTTL, special: kind} }

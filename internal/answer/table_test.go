@@ -2,6 +2,7 @@ package answer
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -229,5 +230,17 @@ func TestServeAllocatesNothing(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestEntryIsOneCacheLine: what a look-up costs with many names is the lines it waits for.
+func TestEntryIsOneCacheLine(t *testing.T) {
+	if size := reflect.TypeFor[Entry]().Size(); size != cacheLine {
+		t.Errorf("%d bytes", size)
+	}
+	for name, s := range map[string]SetSpec{"none": plain(), "one": plain(addrs("192.0.2.1")...)} {
+		if e := Build(&Spec{Name: "n.example", Sets: [2]SetSpec{s, plain(addrs("2001:db8::1")...)}}); e.rest != nil {
+			t.Errorf("%s address of a family needs more than that", name)
+		}
 	}
 }
