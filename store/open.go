@@ -76,7 +76,7 @@ func (w *writer) tryOpen() error {
 	w.db = db
 	w.st = make(map[string]*sql.Stmt)
 	w.ids = make(map[rank.Key]*dimension)
-	w.kind = make(map[resultKey]*dimension)
+	w.results = make(map[resultKey]*dimension)
 	if w.conn, err = db.Conn(context.Background()); err != nil {
 		return err
 	}

@@ -66,8 +66,8 @@ func OpenReader(path string) (*Reader, error) {
 // Close ends the reader.
 func (r *Reader) Close() error { return r.db.Close() }
 
-// Samples gives the probes in the order of their start; those of one millisecond by endpoint. The
-// iteration ends with the first error.
+// Samples gives the probes in the order of their start, which has the precision of a millisecond;
+// those of one millisecond come in any order. The iteration ends with the first error.
 func (r *Reader) Samples(ctx context.Context, f Filter) iter.Seq2[rank.Sample, error] {
 	return func(yield func(rank.Sample, error) bool) {
 		if err := r.samples(ctx, f, yield); err != nil {
@@ -76,67 +76,73 @@ func (r *Reader) Samples(ctx context.Context, f Filter) iter.Seq2[rank.Sample, e
 	}
 }
 
-// samples reads through the driver itself: a day of 40 endpoints is 1.7 million rows, and
-// database/sql would cost as much again as reading them.
 func (r *Reader) samples(ctx context.Context, f Filter, yield func(rank.Sample, error) bool) error {
-	keys, err := r.keys(ctx, f)
-	if err != nil || len(keys) == 0 {
-		return err
-	}
-	results, err := r.results(ctx)
-	if err != nil {
-		return err
-	}
 	conn, err := r.db.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	since, until := f.span()
+	// One transaction: a result that is made while we read must not be missing.
+	if _, err := conn.ExecContext(ctx, "BEGIN"); err != nil {
+		return err
+	}
+	defer func() { _, _ = conn.ExecContext(context.Background(), "ROLLBACK") }()
+	results, err := readResults(ctx, conn, f)
+	if err != nil || len(results) == 0 {
+		return err
+	}
 	return conn.Raw(func(c any) error {
-		rows, err := c.(driver.QueryerContext).QueryContext(ctx, `SELECT at_ms, at_us, endpoint, result,
-			connect_us, tls_us, wait_us, rest_us, late_us FROM probe WHERE at_ms >= ? AND at_ms < ? ORDER BY at_ms, endpoint`,
-			[]driver.NamedValue{{Ordinal: 1, Value: since}, {Ordinal: 2, Value: until}})
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		v := make([]driver.Value, 9)
-		for {
-			switch err := rows.Next(v); {
-			case err == io.EOF:
-				return nil
-			case err != nil:
-				return err
-			}
-			k, ok := keys[v[2].(int64)]
-			if !ok {
-				continue
-			}
-			p := results[v[3].(int64)]
-			p.Key = k
-			p.At = time.UnixMicro(v[0].(int64)*1000 + v[1].(int64))
-			p.Phases = moments(v[4:8])
-			p.Taken = p.End()
-			if late, ok := v[8].(int64); ok {
-				p.Taken = p.Taken.Add(time.Duration(late) * time.Microsecond)
-			}
-			if !yield(p, nil) {
-				return nil
-			}
-		}
+		return eachProbe(ctx, c.(driver.QueryerContext), f, func(v []driver.Value) bool {
+			result := results[v[1].(int64)]
+			return result == nil || yield(sampleOf(v, result), nil)
+		})
 	})
 }
 
-// moments is the inverse of phases.
-func moments(v []driver.Value) (p rank.Phases) {
-	var at time.Duration
-	for i, into := range []*time.Duration{&p.Connect, &p.TLS, &p.FirstByte, &p.Total} {
-		if n, ok := v[i].(int64); ok {
-			at += time.Duration(n) * time.Microsecond
-			*into = at
+// eachProbe reads through the driver itself: a day of 40 endpoints is 1.7 million rows, and
+// database/sql would cost as much again as reading them. It ends when row gives false.
+func eachProbe(ctx context.Context, c driver.QueryerContext, f Filter, row func([]driver.Value) bool) error {
+	since, until := f.span()
+	rows, err := c.QueryContext(ctx, `SELECT at_ms, result, rest_us, connect_us, wait_us, late_us FROM probe
+		WHERE at_ms >= ? AND at_ms < ? ORDER BY at_ms`,
+		[]driver.NamedValue{{Ordinal: 1, Value: since}, {Ordinal: 2, Value: until}})
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	v := make([]driver.Value, 6)
+	for {
+		switch err := rows.Next(v); {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		}
+		if !row(v) {
+			return nil
 		}
 	}
+}
+
+// sampleOf makes a sample of a row of eachProbe. It is the inverse of phases.
+func sampleOf(v []driver.Value, result *rank.Sample) rank.Sample {
+	us := func(i int) (time.Duration, bool) {
+		n, ok := v[i].(int64)
+		return time.Duration(n) * time.Microsecond, ok
+	}
+	p := *result
+	p.At = time.UnixMilli(v[0].(int64))
+	p.Phases.Total, _ = us(2)
+	if d, ok := us(3); ok {
+		p.Phases.Connect = d
+		p.Phases.Total += d
+	}
+	if d, ok := us(4); ok {
+		p.Phases.FirstByte = p.Phases.Connect + d
+		p.Phases.Total += d
+	}
+	late, _ := us(5)
+	p.Taken = p.At.Add(p.Phases.Total + late)
 	return p
 }
 
@@ -160,22 +166,27 @@ func (r *Reader) keys(ctx context.Context, f Filter) (map[int64]rank.Key, error)
 	return keys, err
 }
 
-// results gives the results as samples without times, by id.
-func (r *Reader) results(ctx context.Context) (map[int64]rank.Sample, error) {
-	results := make(map[int64]rank.Sample)
-	err := eachRow(ctx, r.db, func(scan func(...any) error) error {
+// readResults gives the results that a filter wants, as samples without times, by id.
+func readResults(ctx context.Context, q querier, f Filter) (map[int64]*rank.Sample, error) {
+	results := make(map[int64]*rank.Sample)
+	err := eachRow(ctx, q, func(scan func(...any) error) error {
 		var (
-			id      int64
-			outcome string
-			p       rank.Sample
+			id            int64
+			addr, outcome string
+			p             rank.Sample
 		)
-		err := scan(&id, &outcome, &p.Status, &p.Try, &p.Final, &p.Delayed, &p.Detail)
+		err := scan(&id, &p.Key.Name, &p.Key.Candidate, &addr, &outcome, &p.Status, &p.Try, &p.Final, &p.Delayed, &p.Detail)
+		if err == nil {
+			p.Key.Addr, err = netip.ParseAddr(addr)
+		}
 		if err == nil {
 			p.Outcome, err = rank.ParseOutcome(outcome)
 		}
-		results[id] = p
+		results[id] = &p
 		return err
-	}, "SELECT id, outcome, status, try, final, delayed, detail FROM result")
+	}, `SELECT r.id, e.name, e.candidate, e.address, r.outcome, r.status, r.try, r.final, r.delayed, r.detail
+		FROM result r JOIN endpoint e ON e.id = r.endpoint WHERE ?1 IN ('', e.name) AND ?2 IN ('', e.candidate)`,
+		f.Name, f.Candidate)
 	return results, err
 }
 

@@ -7,7 +7,7 @@ import (
 	"hard/internal/rank"
 )
 
-// dimension is a row of endpoint or result that probes refer to.
+// dimension is a row of endpoint or result that other rows refer to.
 type dimension struct {
 	id   int64
 	used int64 // the hour that is stored as used_ms
@@ -15,6 +15,7 @@ type dimension struct {
 
 // resultKey is what makes a result distinct.
 type resultKey struct {
+	endpoint       rank.Key
 	outcome        rank.Outcome
 	status, try    int
 	final, delayed bool
@@ -23,7 +24,7 @@ type resultKey struct {
 
 const (
 	mostDetail  = 200   // bytes of a detail
-	mostResults = 4096  // ids of results kept in memory
+	mostResults = 16384 // ids of results kept in memory
 	mostKeys    = 16384 // ids of endpoints kept in memory
 	hourMs      = int64(time.Hour / time.Millisecond)
 	minuteMs    = int64(time.Minute / time.Millisecond)
@@ -31,8 +32,8 @@ const (
 	// rowsAtOnce probes go into one statement: a call of the interpreter costs more than a row.
 	rowsAtOnce = 64
 	insertHead = `INSERT OR REPLACE INTO probe
-		(at_ms, endpoint, result, at_us, connect_us, tls_us, wait_us, rest_us, late_us) VALUES `
-	insertRow = `(?,?,?,?,?,?,?,?,?)`
+		(at_ms, result, connect_us, wait_us, rest_us, late_us) VALUES `
+	insertRow = `(?,?,?,?,?,?)`
 )
 
 var (
@@ -45,6 +46,7 @@ func (w *writer) writeBatch(b *batch) error {
 	if err := w.begin(); err != nil {
 		return err
 	}
+	w.hour = b.at.UnixMilli() / hourMs * hourMs
 	for _, r := range b.rows {
 		if err := r.write(w); err != nil {
 			return err
@@ -89,26 +91,22 @@ func (w *writer) writeSamples(samples []rank.Sample) error {
 
 // bind appends the columns of one probe.
 func (w *writer) bind(p *rank.Sample) error {
-	endpoint, err := w.endpoint(p.Key, true)
-	if err != nil {
-		return err
-	}
 	result, err := w.result(p)
 	if err != nil {
 		return err
 	}
-	at := p.At.UnixMicro()
-	connect, tls, wait, rest := phases(&p.Phases)
+	at := p.At.UnixMilli()
+	connect, wait, rest := phases(&p.Phases)
 	var late any
 	if !p.Taken.IsZero() {
-		late = p.Taken.UnixMicro() - at - p.Phases.Total.Microseconds()
+		late = p.Taken.UnixMicro() - at*1000 - p.Phases.Total.Microseconds()
 	}
-	w.args = append(w.args, at/1000, endpoint, result, at%1000, connect, tls, wait, rest, late)
+	w.args = append(w.args, at, result, connect, wait, rest, late)
 	return nil
 }
 
 // phases turns moments into the duration of each phase; a phase that was not reached is NULL.
-func phases(p *rank.Phases) (connect, tls, wait, rest any) {
+func phases(p *rank.Phases) (connect, wait, rest any) {
 	var last int64
 	part := func(d time.Duration) any {
 		if d <= 0 {
@@ -119,15 +117,14 @@ func phases(p *rank.Phases) (connect, tls, wait, rest any) {
 		last = us
 		return v
 	}
-	connect, tls, wait = part(p.Connect), part(p.TLS), part(p.FirstByte)
-	return connect, tls, wait, p.Total.Microseconds() - last
+	connect, wait = part(p.Connect), part(p.FirstByte)
+	return connect, wait, p.Total.Microseconds() - last
 }
 
 // endpoint gives the id of an endpoint, made at its first use. keep remembers it: for endpoints that
 // are probed, whose rows are many.
 func (w *writer) endpoint(k rank.Key, keep bool) (int64, error) {
-	hour := w.s.o.Now().UnixMilli() / hourMs * hourMs
-	if d := w.ids[k]; d != nil && d.used == hour {
+	if d := w.ids[k]; d != nil && d.used == w.hour {
 		return d.id, nil
 	}
 	if len(w.ids) >= mostKeys {
@@ -140,11 +137,11 @@ func (w *writer) endpoint(k rank.Key, keep bool) (int64, error) {
 	addr := k.Addr.String()
 	err := w.exec(`INSERT INTO endpoint (name, candidate, address, family, used_ms) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (name, candidate, address) DO UPDATE SET used_ms = excluded.used_ms`,
-		k.Name, k.Candidate, addr, family, hour)
+		k.Name, k.Candidate, addr, family, w.hour)
 	if err != nil {
 		return 0, err
 	}
-	d := &dimension{used: hour}
+	d := &dimension{used: w.hour}
 	err = w.one(&d.id, `SELECT id FROM endpoint WHERE name = ? AND candidate = ? AND address = ?`,
 		k.Name, k.Candidate, addr)
 	if err != nil {
@@ -158,30 +155,33 @@ func (w *writer) endpoint(k rank.Key, keep bool) (int64, error) {
 
 // result gives the id of a probe's result, made at its first use.
 func (w *writer) result(p *rank.Sample) (int64, error) {
-	hour := w.s.o.Now().UnixMilli() / hourMs * hourMs
-	k := resultKey{p.Outcome, p.Status, p.Try, p.Final, p.Delayed, p.Detail}
-	if d := w.kind[k]; d != nil && d.used == hour {
+	k := resultKey{p.Key, p.Outcome, p.Status, p.Try, p.Final, p.Delayed, p.Detail}
+	if d := w.results[k]; d != nil && d.used == w.hour {
 		return d.id, nil
 	}
 	k.detail = strings.Clone(k.detail)
-	if len(w.kind) >= mostResults {
-		clear(w.kind)
+	if len(w.results) >= mostResults {
+		clear(w.results)
+	}
+	endpoint, err := w.endpoint(k.endpoint, true)
+	if err != nil {
+		return 0, err
 	}
 	detail := shorten(k.detail)
-	err := w.exec(`INSERT INTO result (outcome, status, try, final, delayed, counted, detail, used_ms)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (outcome, status, try, final, delayed, detail) DO UPDATE SET used_ms = excluded.used_ms`,
-		k.outcome.String(), k.status, k.try, k.final, k.delayed, p.Counted(), detail, hour)
+	err = w.exec(`INSERT INTO result (endpoint, outcome, status, try, final, delayed, counted, detail, used_ms)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (endpoint, outcome, status, try, final, delayed, detail) DO UPDATE SET used_ms = excluded.used_ms`,
+		endpoint, k.outcome.String(), k.status, k.try, k.final, k.delayed, p.Counted(), detail, w.hour)
 	if err != nil {
 		return 0, err
 	}
-	d := &dimension{used: hour}
-	err = w.one(&d.id, `SELECT id FROM result WHERE outcome = ? AND status = ? AND try = ? AND final = ?
-		AND delayed = ? AND detail = ?`, k.outcome.String(), k.status, k.try, k.final, k.delayed, detail)
+	d := &dimension{used: w.hour}
+	err = w.one(&d.id, `SELECT id FROM result WHERE endpoint = ? AND outcome = ? AND status = ? AND try = ? AND final = ?
+		AND delayed = ? AND detail = ?`, endpoint, k.outcome.String(), k.status, k.try, k.final, k.delayed, detail)
 	if err != nil {
 		return 0, err
 	}
-	w.kind[k] = d
+	w.results[k] = d
 	return d.id, nil
 }
 

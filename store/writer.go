@@ -15,16 +15,17 @@ type writer struct {
 	s   *Store
 	log *slog.Logger
 
-	lock *os.File                 // held from the first successful open on; see lock.go
-	db   *sql.DB                  // nil: not open
-	conn *sql.Conn                // the one connection
-	st   map[string]*sql.Stmt     // prepared, by text
-	tx   bool                     // a transaction is open
-	ids  map[rank.Key]*dimension  // ids of endpoints
-	kind map[resultKey]*dimension // ids of results
-	file os.FileInfo              // the file that is open, to notice another one in its place
-	wal  os.FileInfo              // its -wal; nil while there is none
-	args []any                    // scratch
+	lock    *os.File                 // held from the first successful open on; see lock.go
+	db      *sql.DB                  // nil: not open
+	conn    *sql.Conn                // the one connection
+	st      map[string]*sql.Stmt     // prepared, by text
+	tx      bool                     // a transaction is open
+	ids     map[rank.Key]*dimension  // ids of endpoints
+	results map[resultKey]*dimension // ids of results
+	hour    int64                    // the hour of the batch, for their last use
+	file    os.FileInfo              // the file that is open, to notice another one in its place
+	wal     os.FileInfo              // its -wal; nil while there is none
+	args    []any                    // scratch
 
 	spare   []rank.Sample // memory of the last batch
 	failing int           // transactions failed in a row
@@ -238,5 +239,5 @@ func (w *writer) rollback() {
 	w.tx = false
 	_ = w.exec("ROLLBACK") // fails where SQLite has rolled back by itself
 	clear(w.ids)
-	clear(w.kind)
+	clear(w.results)
 }

@@ -81,9 +81,14 @@ func (c *clock) convert(t time.Time) time.Time {
 	return at.Truncate(time.Microsecond)
 }
 
-// stamp gives a sample the engine's time, and all its times the precision of the history.
-func (c *clock) stamp(s *rank.Sample, now time.Time) {
-	s.At, s.Taken = c.convert(s.At), now
+// stamp gives a sample the engine's time, and all its times the precision of the history: of its
+// start a millisecond, in which it is the only one of its endpoint. last is the start of the one
+// before it.
+func (c *clock) stamp(s *rank.Sample, last, now time.Time) {
+	s.At, s.Taken = c.convert(s.At).Truncate(time.Millisecond), now
+	if !s.At.After(last) { // refused on loopback, and probed again at once
+		s.At = last.Truncate(time.Millisecond).Add(time.Millisecond)
+	}
 	p := &s.Phases
 	for _, d := range []*time.Duration{&p.Connect, &p.TLS, &p.FirstByte, &p.Total} {
 		*d = d.Truncate(time.Microsecond)

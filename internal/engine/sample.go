@@ -18,7 +18,7 @@ func (e *Engine) sample(s *rank.Sample, now time.Time) {
 	if ep == nil || ep.static() {
 		return // of an address that has left, or of a check that a reload took away
 	}
-	e.clock.stamp(s, now)
+	e.clock.stamp(s, ep.health.Checked, now)
 	e.o.Recorder.Record(*s)
 	e.hearReply(now)
 	// What isn't counted may still prove to the guard that our network works.

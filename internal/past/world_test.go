@@ -131,9 +131,16 @@ func (w *world) look() {
 	w.looks = append(w.looks, look{s.At, s.Names[w.rnd.IntN(len(s.Names))]})
 }
 
-// probe is a probe of a random endpoint that ended about now.
+// probe is a probe of a random endpoint that ended about now. One that is refused may be followed
+// by others at once, several in a millisecond, as those of a watched connection that breaks are.
 func (w *world) probe(keys []rank.Key) {
 	k := keys[w.rnd.IntN(len(keys))]
+	for w.probeOf(k) == rank.Refused && w.rnd.IntN(2) == 0 {
+		w.pass(time.Duration(450+w.rnd.IntN(100)) * time.Microsecond)
+	}
+}
+
+func (w *world) probeOf(k rank.Key) rank.Outcome {
 	if w.rnd.IntN(60) == 0 {
 		w.ends[k] = !w.ends[k]
 	}
@@ -146,17 +153,18 @@ func (w *world) probe(keys []rank.Key) {
 	case !w.ends[k]:
 		s.Status, s.Phases = 200, rank.Phases{Connect: total / 3, FirstByte: total / 2, Total: total}
 	case w.rnd.IntN(3) == 0:
-		s.Outcome, s.Phases.Total, s.Detail = rank.Refused, total, "connection refused"
+		s.Outcome, s.Phases.Total, s.Detail = rank.Refused, 40*time.Microsecond, "connection refused"
 	default:
 		s.Outcome, s.Phases.Total = rank.Timeout, time.Second
 	}
 	s.Delayed = w.rnd.IntN(50) == 0
 	s.At = w.clock().Add(-s.Phases.Total - time.Duration(w.rnd.IntN(400_000)))
-	if !s.At.After(w.last[k].Add(time.Millisecond)) {
-		return // probes of one endpoint never overlap
+	if s.At.Before(w.last[k]) {
+		return s.Outcome // probes of one endpoint never overlap
 	}
 	w.last[k] = s.End()
 	w.engine.Sample(s)
+	return s.Outcome
 }
 
 // run lets n random things happen.

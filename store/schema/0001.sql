@@ -3,6 +3,7 @@
 -- columns are kept. The tables below them may change with any release.
 -- Times are Unix milliseconds (UTC) in columns that end in _ms, durations are microseconds in
 -- columns that end in _us.
+-- Any sqlite3 from 3.26 on can read this: it uses nothing that is younger.
 
 CREATE TABLE setting (          -- single values that belong to the whole database
     key   TEXT PRIMARY KEY,     -- rolled_to_ms, hours_until_ms, resolvers, stopped_ms, written_ms, ...
@@ -19,29 +20,28 @@ CREATE TABLE endpoint (         -- one (name, candidate, address): the thing tha
     UNIQUE (name, candidate, address)
 );
 
-CREATE TABLE result (           -- the distinct results that probes had; a probe row refers to one
-    id      INTEGER PRIMARY KEY,
-    outcome TEXT NOT NULL,      -- ok timeout refused reset unreachable dns tls status body protocol aborted
-    status  INTEGER NOT NULL,   -- HTTP status, exit code or DNS rcode; 0 where there is none
-    try     INTEGER NOT NULL,   -- 0, or the number of the extra try inside one probe
-    final   INTEGER NOT NULL,   -- 0 for a try that another one followed
-    delayed INTEGER NOT NULL,   -- 1 if our own process was late, so that the times mean nothing
-    counted INTEGER NOT NULL,   -- 1 if it counts for health, uptime and percentiles
-    detail  TEXT NOT NULL,      -- one line for a person
-    used_ms INTEGER NOT NULL,   -- last use, to the hour
-    UNIQUE (outcome, status, try, final, delayed, detail)
+CREATE TABLE result (           -- the distinct results that an endpoint's probes had; a probe refers to one
+    id       INTEGER PRIMARY KEY,
+    endpoint INTEGER NOT NULL REFERENCES endpoint (id),
+    outcome  TEXT NOT NULL,     -- ok timeout refused reset unreachable dns tls status body protocol aborted
+    status   INTEGER NOT NULL,  -- HTTP status, exit code or DNS rcode; 0 where there is none
+    try      INTEGER NOT NULL,  -- 0, or the number of the extra try inside one probe
+    final    INTEGER NOT NULL,  -- 0 for a try that another one followed
+    delayed  INTEGER NOT NULL,  -- 1 if our own process was late, so that the times mean nothing
+    counted  INTEGER NOT NULL,  -- 1 if it counts for health, uptime and percentiles
+    detail   TEXT NOT NULL,     -- one line for a person
+    used_ms  INTEGER NOT NULL,  -- last use, to the hour
+    UNIQUE (endpoint, outcome, status, try, final, delayed, detail)
 );
 
-CREATE TABLE probe (            -- every probe; oldest rows go first (raw_for, max_size)
-    at_ms      INTEGER NOT NULL, -- start of the probe ...
-    endpoint   INTEGER NOT NULL REFERENCES endpoint (id),
-    result     INTEGER NOT NULL REFERENCES result (id),
-    at_us      INTEGER NOT NULL, -- ... and the microseconds to add to at_ms, 0 to 999
+CREATE TABLE probe (            -- every probe, 28 bytes each; oldest rows go first (raw_for, max_size)
+    at_ms      INTEGER NOT NULL, -- start of the probe
+    result     INTEGER NOT NULL REFERENCES result (id), -- what it found, and of which endpoint
     connect_us INTEGER,          -- until the TCP connection stood; NULL: not reached
-    tls_us     INTEGER,          -- from there until the TLS handshake was done; NULL: not reached or no TLS
-    wait_us    INTEGER,          -- from there until the first byte of the reply; NULL: not reached
-    rest_us    INTEGER NOT NULL, -- from the last phase reached until the verdict
-    PRIMARY KEY (at_ms, endpoint, result)
+    wait_us    INTEGER,          -- from there until the first byte of the reply, TLS included; NULL: not reached
+    rest_us    INTEGER NOT NULL, -- from the last of these that was reached until the verdict
+    late_us    INTEGER,          -- from the verdict until it was taken into the ranking; NULL: it was not
+    PRIMARY KEY (at_ms, result)
 ) WITHOUT ROWID;
 
 CREATE TABLE endpoint_state (   -- the present state of every endpoint that exists now
@@ -170,15 +170,24 @@ CREATE TABLE config (           -- the versions of the configuration and since w
 );
 CREATE INDEX config_hash ON config (hash);
 
+CREATE TABLE input (            -- what else decisions depended on; with probe, checkpoint and config the past
+    id    INTEGER PRIMARY KEY,  -- is rebuilt from it. Kept as long as probes are
+    at_ms INTEGER NOT NULL,
+    at_us INTEGER NOT NULL,     -- the microseconds to add to at_ms, 0 to 999
+    kind  TEXT NOT NULL,        -- checkpoint (its names are in the table checkpoint) address override config reply own clock stop
+    data  TEXT NOT NULL         -- JSON
+);
+CREATE INDEX input_at ON input (at_ms);
+
 CREATE VIEW probes AS           -- every probe; filter by at_ms
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', p.at_ms / 1000.0, 'unixepoch') AS time,
        e.name AS name, e.candidate AS candidate, e.address AS address,
        r.outcome AS outcome, r.status AS status,
        p.connect_us / 1000.0 AS connect_ms,
-       (ifnull(p.connect_us, 0) + ifnull(p.tls_us, 0) + p.wait_us) / 1000.0 AS first_byte_ms,
-       (ifnull(p.connect_us, 0) + ifnull(p.tls_us, 0) + ifnull(p.wait_us, 0) + p.rest_us) / 1000.0 AS total_ms,
+       (ifnull(p.connect_us, 0) + p.wait_us) / 1000.0 AS first_byte_ms,
+       (ifnull(p.connect_us, 0) + ifnull(p.wait_us, 0) + p.rest_us) / 1000.0 AS total_ms,
        r.detail AS detail, p.at_ms AS at_ms
-  FROM probe p JOIN endpoint e ON e.id = p.endpoint JOIN result r ON r.id = p.result;
+  FROM probe p JOIN result r ON r.id = p.result JOIN endpoint e ON e.id = r.endpoint;
 
 CREATE VIEW current AS          -- every endpoint as it is now
 SELECT e.name AS name, e.candidate AS candidate, e.address AS address,
@@ -204,8 +213,7 @@ WITH span(since_ms, tail_ms) AS (
          SELECT CAST(strftime('%s', 'now') AS INTEGER) * 1000 - 86400000,
                 ifnull((SELECT value FROM setting WHERE key = 'rolled_to_ms'), 0)),
      tail(endpoint, ok, total_us) AS ( -- the last minutes, not rolled up yet
-         SELECT p.endpoint, r.outcome = 'ok',
-                ifnull(p.connect_us, 0) + ifnull(p.tls_us, 0) + ifnull(p.wait_us, 0) + p.rest_us
+         SELECT r.endpoint, r.outcome = 'ok', ifnull(p.connect_us, 0) + ifnull(p.wait_us, 0) + p.rest_us
            FROM probe p JOIN result r ON r.id = p.result
           WHERE p.at_ms >= (SELECT max(since_ms, tail_ms) FROM span) AND r.counted = 1),
      counts(endpoint, n, ok) AS (
@@ -229,7 +237,7 @@ WITH span(since_ms, tail_ms) AS (
                 min(CASE WHEN n * 100 >= total * 95 THEN upto_us END)
            FROM below GROUP BY endpoint)
 SELECT e.name AS name, e.candidate AS candidate, e.address AS address,
-       c.n AS probes_24h, c.ok AS ok_24h, 100.0 * c.ok / c.n AS percent_24h,
+       c.n AS probes_24h, c.ok AS ok_24h, round(100.0 * c.ok / c.n, 3) AS percent_24h,
        p.p50_us / 1000.0 AS p50_ms, p.p95_us / 1000.0 AS p95_ms
   FROM counts c JOIN endpoint e ON e.id = c.endpoint LEFT JOIN percentiles p ON p.endpoint = c.endpoint;
 
