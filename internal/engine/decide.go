@@ -36,7 +36,8 @@ func (e *Engine) rebuild(now time.Time) {
 // decide asks the policy what a name answers now, and queues a new table entry where that is
 // something else than before. urgent: something went down, nobody shall be sent there any more.
 func (e *Engine) decide(n *name, now time.Time, urgent bool) {
-	d := rank.Decide(n.cfg.Policy, e.view(n), n.memory, now)
+	d := rank.Select(n.cfg.Policy, e.view(n), n.memory, now, e.verdicts)
+	e.verdicts = d.Endpoints
 	n.before, n.decided = n.memory, now
 	// Where nothing is probed there is no latency to be sticky about: file order decides.
 	if !n.static && (n.memory == nil || !n.memory.Equal(&d.Memory)) {
@@ -163,7 +164,7 @@ func (e *Engine) noteAnswers(n *name, d *rank.Decision, spec *answer.Spec, now t
 		if n.answered && n.sum.sets[f] == sum.sets[f] {
 			continue
 		}
-		addrs, reason := spec.Sets[f].Addrs, d.Answers[f].Reason.String()
+		addrs, reason := kept(spec.Sets[f].Addrs), d.Answers[f].Reason.String()
 		e.o.Recorder.Answer(AnswerChange{
 			At: now, Name: n.cfg.Name, Family: rank.Family(f), Addresses: addrs, Reason: reason,
 		})
@@ -194,7 +195,7 @@ func (e *Engine) recordFirst(n *name, d *rank.Decision) {
 	spec := e.specOf(n, d)
 	for f := range spec.Sets {
 		e.o.Recorder.Answer(AnswerChange{
-			At: n.firstAt, Name: n.cfg.Name, Family: rank.Family(f), Addresses: spec.Sets[f].Addrs,
+			At: n.firstAt, Name: n.cfg.Name, Family: rank.Family(f), Addresses: kept(spec.Sets[f].Addrs),
 			Reason: d.Answers[f].Reason.String(),
 		})
 	}
@@ -224,29 +225,30 @@ func sumOf(s *answer.SetSpec) uint64 {
 	for i, a := range s.Addrs {
 		maphash.WriteComparable(&h, a)
 		maphash.WriteComparable(&h, s.IDs[i])
-		if s.Weights != nil {
+		if len(s.Weights) > 0 {
 			maphash.WriteComparable(&h, s.Weights[i])
 		}
 	}
 	return h.Sum64()
 }
 
-// specOf translates a decision into what the front end serves.
+// specOf translates a decision into what the front end serves. The result and its slices are good
+// until the next call.
 func (e *Engine) specOf(n *name, d *rank.Decision) *answer.Spec {
-	s := &answer.Spec{
-		Name: n.cfg.Name,
-		TTL:  uint32(n.cfg.TTL / time.Second),
-		SVCB: answer.SVCB(n.cfg.SVCB),
-		Idle: n.idle.phase != idleActive,
-	}
+	s := &e.spec
+	s.Name = n.cfg.Name
+	s.TTL = uint32(n.cfg.TTL / time.Second)
+	s.SVCB = answer.SVCB(n.cfg.SVCB)
+	s.Idle = n.idle.phase != idleActive
 	for f := range s.Sets {
-		s.Sets[f] = e.setOf(n, d, &d.Answers[f])
+		e.setOf(&s.Sets[f], n, d, &d.Answers[f])
 	}
 	return s
 }
 
-func (e *Engine) setOf(n *name, d *rank.Decision, a *rank.Answer) answer.SetSpec {
-	s := answer.SetSpec{Max: n.cfg.Policy.MaxAnswers, EDE: answer.NoEDE}
+// setOf makes one family's set, in the memory of the one that was there.
+func (e *Engine) setOf(s *answer.SetSpec, n *name, d *rank.Decision, a *rank.Answer) {
+	*s = answer.SetSpec{Max: n.cfg.Policy.MaxAnswers, EDE: answer.NoEDE, Addrs: s.Addrs[:0], IDs: s.IDs[:0], Weights: s.Weights[:0]}
 	switch a.Kind {
 	case rank.Wait:
 		s.Kind, s.EDE, s.Max = answer.Hold, edeNotReady, 0
@@ -268,22 +270,14 @@ func (e *Engine) setOf(n *name, d *rank.Decision, a *rank.Answer) answer.SetSpec
 		}
 		s.Kind, s.EDE = answer.Hold, edeNotReady
 	}
-	if len(a.Selected) == 0 {
-		return s
-	}
-	s.Addrs = make([]netip.Addr, len(a.Selected))
-	s.IDs = make([]uint32, len(a.Selected))
-	if a.Rotate {
-		s.Weights = make([]int, len(a.Selected))
-	}
-	for i, k := range a.Selected {
+	for _, k := range a.Selected {
 		ep := &n.eps[k]
-		s.Addrs[i], s.IDs[i] = ep.addr, n.ids[n.candidate(ep)]
+		s.Addrs, s.IDs = append(s.Addrs, ep.addr), append(s.IDs, n.ids[n.candidate(ep)])
 		if a.Rotate {
-			_, s.Weights[i] = e.forced(n, ep)
+			_, weight := e.forced(n, ep)
+			s.Weights = append(s.Weights, weight)
 		}
 	}
-	return s
 }
 
 // lookedUp tells whether every host name of a name's candidates had an answer in this run.
@@ -296,6 +290,9 @@ func (e *Engine) lookedUp(n *name) bool {
 	}
 	return true
 }
+
+// kept is a list of addresses that nothing overwrites; nil of none.
+func kept(addrs []netip.Addr) []netip.Addr { return append([]netip.Addr(nil), addrs...) }
 
 // joinAddrs is a list of addresses as text.
 func joinAddrs(addrs []netip.Addr) string {

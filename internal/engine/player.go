@@ -158,8 +158,9 @@ func (p *Player) Answers(text string) (out [2][]netip.Addr) {
 		return out
 	}
 	d := p.e.decision(n)
+	spec := p.e.specOf(n, &d)
 	for f := range out {
-		out[f] = p.e.setOf(n, &d, &d.Answers[f]).Addrs
+		out[f] = kept(spec.Sets[f].Addrs)
 	}
 	return out
 }

@@ -20,13 +20,29 @@ import (
 // clock that is set; a remembered time in the future counts as now. Nothing given is changed or
 // kept, but for slices of prev, which are immutable.
 func Decide(p *Policy, eps []Endpoint, prev *Memory, now time.Time) Decision {
+	return decide(p, eps, prev, now, make([]Verdict, len(eps)), true)
+}
+
+// Select is Decide for those who only act on the decision: the verdicts have neither rank nor
+// reason, which are most of the work and matter to people alone. The verdicts are made in room
+// where it is large enough, so they are good until its next use.
+func Select(p *Policy, eps []Endpoint, prev *Memory, now time.Time, room []Verdict) Decision {
+	if cap(room) < len(eps) {
+		room = make([]Verdict, len(eps), 2*len(eps))
+	}
+	room = room[:len(eps)]
+	clear(room)
+	return decide(p, eps, prev, now, room, false)
+}
+
+func decide(p *Policy, eps []Endpoint, prev *Memory, now time.Time, verdicts []Verdict, explain bool) Decision {
 	if prev == nil {
 		prev = new(Memory)
 	}
 	var room [16]view // on the stack for names of the usual size
 	d := decider{p: p, eps: eps, prev: prev, now: now, views: room[:0]}
 	d.out.At = now
-	d.out.Endpoints = make([]Verdict, len(eps))
+	d.out.Endpoints = verdicts
 	d.look()
 	d.limitLatency()
 	switch {
@@ -39,7 +55,12 @@ func Decide(p *Policy, eps []Endpoint, prev *Memory, now time.Time) Decision {
 	default:
 		d.normal()
 	}
-	d.explain()
+	for i := range d.views {
+		d.out.Endpoints[i].Eligible = d.views[i].eligible
+	}
+	if explain {
+		d.explain()
+	}
 	return d.out
 }
 

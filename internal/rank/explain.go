@@ -2,7 +2,7 @@ package rank
 
 import "slices"
 
-// explain fills in every endpoint's verdict.
+// explain fills in rank and reason of every endpoint's verdict.
 func (d *decider) explain() {
 	for f := range d.out.Answers {
 		for k, i := range d.byRank(Family(f)) {
@@ -10,9 +10,7 @@ func (d *decider) explain() {
 		}
 	}
 	for i := range d.out.Endpoints {
-		v := &d.out.Endpoints[i]
-		v.Eligible = d.views[i].eligible
-		v.Reason = d.reason(i)
+		d.out.Endpoints[i].Reason = d.reason(i)
 	}
 }
 
