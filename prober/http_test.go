@@ -395,13 +395,32 @@ func TestTrace(t *testing.T) {
 	for _, l := range lines {
 		fmt.Fprintln(&text, l.Dir, l.Text)
 	}
-	for _, want := range []string{"> GET /healthz HTTP/1.1", "< HTTP/1.1 200 OK", "* ok"} {
+	for _, want := range []string{"> GET /healthz HTTP/1.1", "< HTTP/1.1 200 OK", "* ok\n"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %q in\n%s", want, text.String())
 		}
 	}
 	if strings.Contains(text.String(), "\x1b") {
 		t.Error("an escape sequence came through")
+	}
+}
+
+// What was never sent is not shown as sent.
+func TestTraceOfRefused(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := uint16(l.Addr().(*net.TCPAddr).Port)
+	l.Close()
+	stream := &config.Check{Kind: config.CheckTCP, Port: port, Send: "PING\r\n"}
+	for _, check := range []*config.Check{httpCheck(port), stream} {
+		p := newProber(t, Options{})
+		s, lines := p.Probe(t.Context(), target(check, time.Second), true)
+		wantOutcome(t, s, rank.Refused, "")
+		if len(lines) != 2 || !strings.HasPrefix(lines[0].Text, "connect to ") || !strings.HasPrefix(lines[1].Text, "refused: ") {
+			t.Errorf("%v", lines)
+		}
 	}
 }
 

@@ -109,7 +109,11 @@ func (pr *probe) end(outcome rank.Outcome, status int, detail string) {
 		Detail: clean(detail), Try: pr.try, Final: true,
 	})
 	if pr.trace != nil {
-		pr.tracef("*", "%v: %v", outcome, detail)
+		text := outcome.String()
+		if detail != "" {
+			text += ": " + detail
+		}
+		pr.tracef("*", "%s", text)
 	}
 }
 

@@ -31,22 +31,12 @@ func openStream(n *network, pr *probe) (net.Conn, error) {
 	send := []byte(pr.check.Send)
 	if pr.trace != nil {
 		pr.tracef("*", "connect to %v port %d", pr.addr, port(pr.check))
-		if len(send) > 0 {
-			pr.tracef(">", "%q", send)
-		}
 	}
-	if pr.check.Kind == config.CheckTCP {
-		return n.dial(pr, port(pr.check), send)
+	c, err := n.dialAndSend(pr, port(pr.check), send, pr.check.Kind != config.CheckTCP)
+	if err == nil && pr.trace != nil && len(send) > 0 {
+		pr.tracef(">", "%q", send)
 	}
-	c, err := n.dialTLS(pr, port(pr.check))
-	if err != nil {
-		return nil, err
-	}
-	if _, err := c.Write(send); err != nil {
-		closeRaw(c)
-		return nil, err
-	}
-	return c, nil
+	return c, err
 }
 
 // expect reads until the wanted text has come. Something else that came is the verdict Body, no

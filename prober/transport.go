@@ -73,16 +73,24 @@ func redirectPort(pr *probe, u *url.URL) uint16 {
 	return 80
 }
 
-// send opens the connection and sends the request; in clear text both go together.
+// send opens the connection and sends the request.
 func (t *transport) send(pr *probe, wire []byte, to uint16, secure bool) (net.Conn, error) {
 	if pr.trace != nil {
 		pr.tracef("*", "connect to %v port %d", pr.addr, to)
+	}
+	c, err := t.net.dialAndSend(pr, to, wire, secure)
+	if err == nil && pr.trace != nil { // what was never sent is not shown
 		traceLines(pr, ">", wire)
 	}
+	return c, err
+}
+
+// dialAndSend opens a connection and writes to it; in clear text both go together.
+func (n *network) dialAndSend(pr *probe, to uint16, wire []byte, secure bool) (net.Conn, error) {
 	if !secure {
-		return t.net.dial(pr, to, wire)
+		return n.dial(pr, to, wire)
 	}
-	c, err := t.net.dialTLS(pr, to)
+	c, err := n.dialTLS(pr, to)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package resolver
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -280,4 +281,25 @@ func TestSetUpstreamsLosesNothing(t *testing.T) {
 			t.Errorf("query %d: %v", i, r)
 		}
 	}
+}
+
+// R68: whoever reads the log knows when an upstream that was said to be gone is back, however soon.
+func TestR68ReturnIsLogged(t *testing.T) {
+	t.Parallel()
+	var log logged
+	u := newFarEnd(t, silent)
+	o := optionsTo(u)
+	o.AttemptTimeout, o.TotalTimeout = 100*time.Millisecond, 300*time.Millisecond
+	f := testForwarderLog(t, o, &log)
+	said := func(text string) func() bool { return func() bool { return strings.Contains(log.String(), text) } }
+	for i := 0; !said("upstream is silent")(); i++ {
+		if i > 100 {
+			t.Fatal("never said to be gone")
+		}
+		if r := ask(t, f, question(fmt.Sprintf("q%d.example.", i), dns.TypeA), false); r.Rcode != dns.RcodeServerFailure {
+			t.Fatal(r)
+		}
+	}
+	u.set(answerA)
+	eventually(t, "the log says that it is back", said(`level=INFO msg="upstream answers again"`))
 }

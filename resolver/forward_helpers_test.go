@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -165,7 +166,12 @@ func withRcode(rcode int) func([]byte, bool) [][]byte {
 // testForwarder starts a forwarder to servers.
 func testForwarder(t *testing.T, o UpstreamOptions) *forwarder {
 	t.Helper()
-	f := makeForwarder(slog.New(slog.NewTextHandler(testWriter{t}, nil)), 2)
+	return testForwarderLog(t, o, testWriter{t})
+}
+
+func testForwarderLog(t *testing.T, o UpstreamOptions, log io.Writer) *forwarder {
+	t.Helper()
+	f := makeForwarder(slog.New(slog.NewTextHandler(log, nil)), 2)
 	if err := f.SetUpstreams(o); err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,8 @@ func TestR51NegativeAnswersPass(t *testing.T) {
 	}
 }
 
-// Contract section 4, R5, R14, R15, R20, R31, R33, R34, R54: what reaches the upstream.
+// Contract section 4, R5, R14, R15, R20, R31, R33, R34, R54, R63: what reaches the upstream; the
+// letter case is the client's, with no 0x20 of ours.
 func TestWhatGoesUpstream(t *testing.T) {
 	u := newFarEnd(t, answerA)
 	f := forwardTo(t, u)

@@ -43,6 +43,7 @@ type health struct {
 	lastReply                          atomic.Int64 // forwarder's clock
 	lastAsked                          atomic.Int64
 	lastLog                            atomic.Int64
+	toldBad                            atomic.Bool  // the last line of the log said that it is gone
 	nextProbe                          atomic.Int64 // owned by the prober goroutine but for resets
 	backoff                            atomic.Int64
 	canaryNext, canarySent, canaryCame atomic.Int64 // see loop.go
@@ -91,7 +92,7 @@ func (f *forwarder) replied(u *upstream, now int64, good bool) {
 		if h.state.CompareAndSwap(s, stateUp) {
 			h.backoff.Store(0)
 			if s == stateDown {
-				f.logState(u, "upstream answers again", now)
+				f.logBack(u)
 			}
 		}
 	}
@@ -149,7 +150,16 @@ func (f *forwarder) logState(u *upstream, msg string, now int64) {
 	if now-last < int64(logEvery) || !u.health.lastLog.CompareAndSwap(last, now) {
 		return
 	}
+	u.health.toldBad.Store(true)
 	f.log.Warn(msg, "upstream", u.text, "state", u.stateName())
+}
+
+// logBack logs that an upstream is back, whenever the last line about it said that it was gone:
+// nobody is left to believe so.
+func (f *forwarder) logBack(u *upstream) {
+	if u.health.toldBad.CompareAndSwap(true, false) {
+		f.log.Info("upstream answers again", "upstream", u.text, "state", u.stateName())
+	}
 }
 
 func (f *forwarder) kickProber() {

@@ -215,6 +215,9 @@ func msText(ms float64) string {
 	return fmt.Sprintf("%.1f s", ms/1000)
 }
 
+// lengthText is a length of time that somebody has set, given in milliseconds: "10s", "2ms".
+func lengthText(ms float64) string { return time.Duration(ms * float64(time.Millisecond)).String() }
+
 // span is a time between two events, in its two largest units.
 func span(d time.Duration) string {
 	d = max(d, 0)

@@ -52,12 +52,12 @@ func showExplain(p *page, x *admin.Explain) {
 func policyText(q *admin.Policy) string {
 	s := "select " + q.Select + " by " + q.Latency
 	if q.Select == rank.Group.String() {
-		s += " within " + msText(q.GroupWithinMS)
+		s += " within " + lengthText(q.GroupWithinMS)
 	} else {
-		s += fmt.Sprintf(", a challenger needs %g %% and %s for %s", q.SwitchRatio*100, msText(q.SwitchMinMS), msText(q.HoldMS))
+		s += fmt.Sprintf(", a challenger needs %g %% and %s for %s", q.SwitchRatio*100, lengthText(q.SwitchMinMS), lengthText(q.HoldMS))
 	}
 	if q.MaxLatencyMS > 0 {
-		s += ", max_latency " + msText(q.MaxLatencyMS)
+		s += ", max_latency " + lengthText(q.MaxLatencyMS)
 	}
 	s += fmt.Sprintf("; families %s; max_answers %d; on_all_down %s", q.Families, q.MaxAnswers, q.OnAllDown)
 	if q.MinHealthy > 0 {

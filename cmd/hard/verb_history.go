@@ -87,7 +87,7 @@ func history(o *options, stdout, stderr io.Writer) int {
 	if err != nil {
 		return fail(stderr, err)
 	}
-	if len(reply.Endpoints) == 0 && len(reply.Changes) == 0 {
+	if reply.empty(candidate) {
 		return fail(stderr, fmt.Errorf("there is no history of %s since %s", o.args[0], since.Local().Format("2006-01-02 15:04:05")))
 	}
 	if o.json {
@@ -100,6 +100,14 @@ func history(o *options, stdout, stderr io.Writer) int {
 		showHistory(p, reply)
 	}
 	return p.print(stdout)
+}
+
+// empty reports whether nothing is known of what was asked for. The answers are the name's: they say
+// nothing of a candidate.
+func (h *historyReply) empty(candidate string) bool {
+	return len(h.Endpoints) == 0 && !slices.ContainsFunc(h.Changes, func(c historyChange) bool {
+		return candidate == "" || c.Candidate == candidate
+	})
 }
 
 func writeCSV(w io.Writer, r *store.Reader, f store.Filter) error {

@@ -194,5 +194,5 @@ func (s *Server) postLog(r *http.Request) (any, error) {
 	}
 	was := s.o.Backend.Info().Level
 	s.o.Backend.SetLevel(l, r.RemoteAddr)
-	return LogReply{Level: levelText(l), Was: levelText(was)}, nil
+	return LogReply{Level: config.LevelText(l), Was: config.LevelText(was)}, nil
 }

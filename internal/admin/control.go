@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"reflect"
 	"strings"
 	"time"
 
@@ -136,12 +137,45 @@ func decode(r *http.Request, into any) error {
 		if errors.Is(err, io.EOF) {
 			return badRequest("the body is empty, JSON was expected")
 		}
-		return badRequest("%s", strings.TrimPrefix(err.Error(), "json: "))
+		return badRequest("%s", jsonProblem(err))
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return badRequest("something follows the JSON object")
 	}
 	return nil
+}
+
+// jsonProblem tells what is wrong with a body in words of JSON, not of Go.
+func jsonProblem(err error) string {
+	var te *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &te) && te.Field == "":
+		return fmt.Sprintf("a JSON object was expected, not %s", jsonKind(te.Value))
+	case errors.As(err, &te):
+		want := "a string"
+		switch te.Type.Kind() {
+		case reflect.Bool:
+			want = "true or false"
+		case reflect.Int, reflect.Int64, reflect.Float64:
+			want = "a number"
+		}
+		return fmt.Sprintf("%s: %s was expected, not %s", te.Field, want, jsonKind(te.Value))
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "the JSON ends too early"
+	}
+	return strings.TrimPrefix(err.Error(), "json: ")
+}
+
+// jsonKind puts an article before what encoding/json calls a value.
+func jsonKind(value string) string {
+	switch kind, _, _ := strings.Cut(value, " "); kind { // "number 5" says what the number is
+	case "bool":
+		return "true or false"
+	case "array", "object":
+		return "an " + kind
+	default:
+		return "a " + value
+	}
 }
 
 // bounded is the request's context with the time that one answer may take.
@@ -169,8 +203,8 @@ func (s *Server) getExplain(r *http.Request) (any, error) {
 	q := r.URL.Query()
 	if q.Has("at") {
 		return nil, &statusError{http.StatusNotImplemented, Error{
-			Message: "explaining the past is not there yet",
-			Hint:    "without at, the present is explained; the views events and answers of the database tell the past",
+			Message: "the past is not explained here",
+			Hint:    "without at, the present is explained; hard explain NAME -at TIME reads the past from the database",
 		}}
 	}
 	var types []rank.Family

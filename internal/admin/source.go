@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"strings"
 
 	"golang.org/x/net/idna"
@@ -142,14 +141,6 @@ func canonical(name string) string {
 		}
 	}
 	return name
-}
-
-// levelText is the word for a log level.
-func levelText(l slog.Level) string {
-	if l == config.LevelTrace {
-		return "trace"
-	}
-	return strings.ToLower(l.String())
 }
 
 // endpoints are the endpoints of a name, or of one candidate of it.

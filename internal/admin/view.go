@@ -167,7 +167,7 @@ func (s *Server) statusView(snap *engine.Snapshot) Status {
 			Candidates: countCandidates(c),
 		},
 		Listen:     ListenInfo{DNS: info.DNS, HTTP: c.Listen.HTTP, Control: c.Listen.Control},
-		LogLevel:   levelText(info.Level),
+		LogLevel:   config.LevelText(info.Level),
 		LocalFault: snap.LocalFault,
 		Names:      make([]Name, len(snap.Names)),
 		Upstreams:  upstreamsView(s.o.Backend.UpstreamStats()),

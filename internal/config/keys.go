@@ -193,6 +193,14 @@ func ParseLevel(s string) (slog.Level, error) {
 	return 0, fmt.Errorf("%s is none of %s", strconv.Quote(shorten(s)), strings.Join(levelNames, ", "))
 }
 
+// LevelText is the name of a log level, as ParseLevel reads it.
+func LevelText(l slog.Level) string {
+	if l == LevelTrace {
+		return "trace"
+	}
+	return strings.ToLower(l.String())
+}
+
 func setListenDNS(list []string, l *Listen) (issues *issue) {
 	if len(list) == 0 {
 		return issuef("the list is empty: nobody could ask us")

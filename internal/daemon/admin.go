@@ -202,8 +202,9 @@ func (b backend) Reload(who string) (config.Report, error) { return b.d.reloadBy
 func (b backend) SetLevel(l slog.Level, who string) {
 	was := b.d.o.Level.Level()
 	b.d.o.Level.Set(l)
-	b.d.log.Info("log level", "from", was, "to", l, "who", who)
-	b.d.store.Event(store.Event{At: time.Now(), Kind: "log", Old: was.String(), New: l.String(), Reason: by(who, ""), Who: who})
+	from, to := config.LevelText(was), config.LevelText(l)
+	b.d.log.Info("log level", "from", from, "to", to, "who", who)
+	b.d.store.Event(store.Event{At: time.Now(), Kind: "log", Old: from, New: to, Reason: by(who, ""), Who: who})
 }
 
 // ResolverStats is admin.Backend's.

@@ -279,6 +279,12 @@ func TestBadRequests(t *testing.T) {
 		{"POST", "/v1/set", ``, 400, "empty"},
 		{"POST", "/v1/set", `{"name":"api.example"}`, 400, "state is missing"},
 		{"POST", "/v1/set", `{"name":"api.example","state":"sideways"}`, 400, "sideways"},
+		{"POST", "/v1/set", `{"name":5,"state":"up"}`, 400, "name: a string was expected, not a number"},
+		{"POST", "/v1/set", `{"name":"api.example","state":["up"]}`, 400, "state: a string was expected, not an array"},
+		{"POST", "/v1/set", `{"name":"api.example","state":"up","force":"yes"}`, 400, "force: true or false was expected, not a string"},
+		{"POST", "/v1/set", `[1]`, 400, "a JSON object was expected, not an array"},
+		{"POST", "/v1/set", `{"name":`, 400, "ends too early"},
+		{"POST", "/v1/set", `{name}`, 400, "invalid character 'n'"},
 		{"POST", "/v1/set", `{"name":"api.example","state":"up","wyh":"x"}`, 400, "wyh"},
 		{"POST", "/v1/set", `{"name":"api.example","state":"up"} {}`, 400, "follows"},
 		{"POST", "/v1/set", `{"name":"api.example","state":"up","for":"soon"}`, 400, "soon"},
@@ -290,7 +296,7 @@ func TestBadRequests(t *testing.T) {
 		{"POST", "/v1/weight", `{"name":"api.example","weight":"5"}`, 400, "candidate"},
 		{"POST", "/v1/log", `{"level":"loud"}`, 400, "loud"},
 		{"GET", "/v1/explain/api.example?type=MX", ``, 400, "MX"},
-		{"GET", "/v1/explain/api.example?at=15m", ``, 501, "not there yet"},
+		{"GET", "/v1/explain/api.example?at=15m", ``, 501, "not explained here"},
 		{"GET", "/v1/nothing", ``, 404, "/v1/nothing"},
 		{"GET", "/v1/set", ``, 404, "/v1/set"},
 	} {
@@ -310,5 +316,8 @@ func TestLogLevel(t *testing.T) {
 	var st admin.Status
 	if w.call("GET", "/v1/status", "", &st); l.Level != "trace" || l.Was != "info" || st.LogLevel != "trace" {
 		t.Errorf("%+v %s", l, st.LogLevel)
+	}
+	if !strings.Contains(w.logs.String(), `msg="log level" from=info to=trace`) {
+		t.Error(w.logs.String())
 	}
 }

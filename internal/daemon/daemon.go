@@ -231,10 +231,14 @@ func (d *Daemon) Dump() {
 		}
 	}
 	for _, u := range d.resolver.UpstreamStats() {
-		d.log.Info("upstream", "stats", fmt.Sprintf("%+v", u))
+		d.log.Info("upstream", "upstream", u.Upstream, "state", u.State, "rtt", u.RTT, "queries", u.Queries,
+			"inflight", u.Inflight, "rcodes", fmt.Sprint(u.Rcodes), "failures", fmt.Sprint(u.Failures))
 	}
-	d.log.Info("state", "names", len(s.Names), "local_fault", s.LocalFault,
-		"store", fmt.Sprintf("%+v", d.store.Stats()), "prober", fmt.Sprintf("%+v", d.prober.Stats()))
+	st, p := d.store.Stats(), d.prober.Stats()
+	d.log.Info("history", "state", st.State, "reason", st.Reason, "written", st.Written, "queued", st.Queued,
+		"lost", fmt.Sprint(st.Dropped), "write_errors", st.WriteErrors, "bytes", st.SizeBytes)
+	d.log.Info("state", "names", len(s.Names), "local_fault", s.LocalFault, "probes_scheduled", p.Scheduled,
+		"probes_running", p.Running, "probes_waiting", p.Waiting, "outcomes", fmt.Sprint(p.Outcomes))
 }
 
 // warnBeside says so when other nameservers stand beside us: musl asks all of them at once and

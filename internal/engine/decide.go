@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"context"
 	"hash/maphash"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"time"
@@ -173,8 +175,12 @@ func (e *Engine) noteAnswers(n *name, d *rank.Decision, spec *answer.Spec, now t
 			if n.before != nil {
 				was = joinAddrs(n.before.Families[f].LastGood)
 			}
-			e.log.Info("answer changed", "name", n.cfg.Name, "type", rank.Family(f).String(),
-				"from", was, "to", joinAddrs(addrs), "reason", reason)
+			level, is := slog.LevelInfo, joinAddrs(addrs)
+			if was == is {
+				level = slog.LevelDebug // other weights, or another reason: nobody gets another address
+			}
+			e.log.Log(context.Background(), level, "answer changed", "name", n.cfg.Name, "type", rank.Family(f).String(),
+				"from", was, "to", is, "reason", reason)
 		}
 	}
 }

@@ -132,7 +132,7 @@ func (e *Engine) noteOverride(was, is *Override, reason string, now time.Time) {
 		Kind: is.What.String(), Old: was.Value(), New: is.Value(), Reason: reason, Who: is.Who,
 	})
 	e.log.Info(is.What.String(), "name", is.Host.Name, "candidate", is.Host.Candidate,
-		"from", was.Value(), "to", is.Value(), "who", is.Who, "why", reason)
+		"from", was.Value(), "to", is.Value(), "who", cmp.Or(is.Who, "hard"), "why", reason)
 }
 
 // reforce decides a name again under the overrides in force.
