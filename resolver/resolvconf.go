@@ -113,8 +113,17 @@ func readNameservers(path string) ([]netip.Addr, error) {
 	}
 	defer f.Close()
 	_ = f.SetReadDeadline(time.Now().Add(resolvConfWait))
+	out, err := parseNameservers(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return out, nil
+}
+
+// parseNameservers reads the nameserver lines of a resolv.conf(5), as far as their bounds go.
+func parseNameservers(r io.Reader) ([]netip.Addr, error) {
 	var out []netip.Addr
-	sc := bufio.NewScanner(io.LimitReader(f, resolvConfMaxSize))
+	sc := bufio.NewScanner(io.LimitReader(r, resolvConfMaxSize))
 	for sc.Scan() && len(out) < resolvConfMaxServers {
 		fields := strings.Fields(sc.Text())
 		if len(fields) < 2 || fields[0] != "nameserver" {
@@ -125,7 +134,7 @@ func readNameservers(path string) ([]netip.Addr, error) {
 		}
 	}
 	if err := sc.Err(); err != nil && !errors.Is(err, bufio.ErrTooLong) {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
 	return out, nil
 }
