@@ -103,7 +103,7 @@ func (r *Reader) samples(ctx context.Context, f Filter, yield func(rank.Sample, 
 // database/sql would cost as much again as reading them. It ends when row gives false.
 func eachProbe(ctx context.Context, c driver.QueryerContext, f Filter, row func([]driver.Value) bool) error {
 	since, until := f.span()
-	rows, err := c.QueryContext(ctx, `SELECT at_ms, result, rest_us, connect_us, wait_us, late_us FROM probe
+	rows, err := c.QueryContext(ctx, `SELECT at_ms, result, rest, connect, wait, late FROM probe
 		WHERE at_ms >= ? AND at_ms < ? ORDER BY at_ms`,
 		[]driver.NamedValue{{Ordinal: 1, Value: since}, {Ordinal: 2, Value: until}})
 	if err != nil {
@@ -126,22 +126,22 @@ func eachProbe(ctx context.Context, c driver.QueryerContext, f Filter, row func(
 
 // sampleOf makes a sample of a row of eachProbe. It is the inverse of phases.
 func sampleOf(v []driver.Value, result *rank.Sample) rank.Sample {
-	us := func(i int) (time.Duration, bool) {
+	part := func(i int) (time.Duration, bool) {
 		n, ok := v[i].(int64)
-		return time.Duration(n) * time.Microsecond, ok
+		return time.Duration(n) * rank.Precision, ok
 	}
 	p := *result
 	p.At = time.UnixMilli(v[0].(int64))
-	p.Phases.Total, _ = us(2)
-	if d, ok := us(3); ok {
+	p.Phases.Total, _ = part(2)
+	if d, ok := part(3); ok {
 		p.Phases.Connect = d
 		p.Phases.Total += d
 	}
-	if d, ok := us(4); ok {
+	if d, ok := part(4); ok {
 		p.Phases.FirstByte = p.Phases.Connect + d
 		p.Phases.Total += d
 	}
-	late, _ := us(5)
+	late, _ := part(5)
 	p.Taken = p.At.Add(p.Phases.Total + late)
 	return p
 }

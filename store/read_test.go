@@ -22,7 +22,7 @@ func TestReaderGivesBackWhatWasRecorded(t *testing.T) {
 	path := dbPath(t)
 	s, _ := start(t, Options{Path: path})
 	at := time.Now().Add(-time.Minute).Truncate(time.Millisecond)
-	us := time.Microsecond
+	us := rank.Precision
 	samples := []rank.Sample{
 		{Key: east, At: at, Outcome: rank.OK, Status: 200, Final: true,
 			Phases: rank.Phases{Connect: 5 * us, FirstByte: 55 * us, Total: 60 * us}},

@@ -76,7 +76,7 @@ func (w *writer) rollMinute(minute int64) error {
 
 // tallies reads the counted probes of one minute.
 func (w *writer) tallies(minute int64) (map[int64]*tally, error) {
-	st, err := w.prepare(`SELECT r.endpoint, r.outcome = 'ok', ifnull(p.connect_us, 0) + ifnull(p.wait_us, 0) + p.rest_us
+	st, err := w.prepare(`SELECT r.endpoint, r.outcome = 'ok', (ifnull(p.connect, 0) + ifnull(p.wait, 0) + p.rest) * 10
 		FROM probe p JOIN result r ON r.id = p.result
 		WHERE p.at_ms >= ? AND p.at_ms < ? AND r.counted = 1`)
 	if err != nil {

@@ -148,7 +148,7 @@ func TestViewsReadByTheRealProgram(t *testing.T) {
 
 	for _, c := range []struct{ query, want string }{
 		{"SELECT * FROM probes ORDER BY at_ms",
-			"2023-11-14T22:13:20.123Z|api.example.com|east|192.0.2.10|ok|200|1.2|5.678|6.0||1700000000123\n" +
+			"2023-11-14T22:13:20.123Z|api.example.com|east|192.0.2.10|ok|200|1.2|5.68|6.0||1700000000123\n" +
 				"2023-11-14T22:13:20.124Z|api.example.com|west|2001:db8::10|timeout|0|1.0||1000.0|no reply in 1s|1700000000124"},
 		{"SELECT * FROM events",
 			"2023-11-14T22:13:20.123Z|api.example.com|east|192.0.2.10|state|unknown|healthy|first result|1700000000123"},

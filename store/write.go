@@ -32,7 +32,7 @@ const (
 	// rowsAtOnce probes go into one statement: a call of the interpreter costs more than a row.
 	rowsAtOnce = 64
 	insertHead = `INSERT OR REPLACE INTO probe
-		(at_ms, result, connect_us, wait_us, rest_us, late_us) VALUES `
+		(at_ms, result, connect, wait, rest, late) VALUES `
 	insertRow = `(?,?,?,?,?,?)`
 )
 
@@ -99,27 +99,31 @@ func (w *writer) bind(p *rank.Sample) error {
 	connect, wait, rest := phases(&p.Phases)
 	var late any
 	if !p.Taken.IsZero() {
-		late = p.Taken.UnixMicro() - at*1000 - p.Phases.Total.Microseconds()
+		late = steps(p.Taken.Sub(time.UnixMilli(at))) - steps(p.Phases.Total)
 	}
 	w.args = append(w.args, at, result, connect, wait, rest, late)
 	return nil
 }
 
-// phases turns moments into the duration of each phase; a phase that was not reached is NULL.
+// phases turns moments into the duration of each phase, in steps; a phase that was not reached is
+// NULL.
 func phases(p *rank.Phases) (connect, wait, rest any) {
 	var last int64
 	part := func(d time.Duration) any {
 		if d <= 0 {
 			return nil
 		}
-		us := d.Microseconds()
-		v := us - last
-		last = us
+		n := steps(d)
+		v := n - last
+		last = n
 		return v
 	}
 	connect, wait = part(p.Connect), part(p.FirstByte)
-	return connect, wait, p.Total.Microseconds() - last
+	return connect, wait, steps(p.Total) - last
 }
+
+// steps is a duration as a probe's row has it.
+func steps(d time.Duration) int64 { return int64(d.Round(rank.Precision) / rank.Precision) }
 
 // endpoint gives the id of an endpoint, made at its first use. keep remembers it: for endpoints that
 // are probed, whose rows are many.

@@ -6,10 +6,11 @@ import (
 	"hard/internal/rank"
 )
 
-// clock is the engine's own: whatever the engine does has a time of its own, to the microsecond,
-// each later than the one before, and that time alone goes into decisions. What time itself
-// brings is done at the very time it was due, before what came later (advance). So the past can
-// be rebuilt exactly from the recorded times (Player), however late a timer or a channel was.
+// clock is the engine's own: whatever the engine does has a time of its own, in steps of
+// rank.Precision, each later than the one before, and that time alone goes into decisions. What
+// time itself brings is done at the very time it was due, before what came later (advance). So the
+// past can be rebuilt exactly from the recorded times (Player), however late a timer or a channel
+// was.
 //
 // It shows the wall clock's time without a monotonic part. When the wall clock is set, all times
 // that the engine remembers are moved along, so that no hold ends early or lasts for hours.
@@ -36,9 +37,9 @@ func (e *Engine) begin() time.Time {
 		}
 	}
 	c.real, c.wall = real, wall
-	now := wall.Truncate(time.Microsecond)
+	now := wall.Truncate(rank.Precision)
 	if !now.After(c.at) {
-		now = c.at.Add(time.Microsecond)
+		now = c.at.Truncate(rank.Precision).Add(rank.Precision)
 	}
 	e.advance(now)
 	c.at = now
@@ -83,7 +84,7 @@ func (c *clock) convert(t time.Time) time.Time {
 
 // stamp gives a sample the engine's time, and all its times the precision of the history: of its
 // start a millisecond, in which it is the only one of its endpoint. last is the start of the one
-// before it.
+// before it. A phase that was reached never becomes zero.
 func (c *clock) stamp(s *rank.Sample, last, now time.Time) {
 	s.At, s.Taken = c.convert(s.At).Truncate(time.Millisecond), now
 	if !s.At.After(last) { // refused on loopback, and probed again at once
@@ -91,7 +92,9 @@ func (c *clock) stamp(s *rank.Sample, last, now time.Time) {
 	}
 	p := &s.Phases
 	for _, d := range []*time.Duration{&p.Connect, &p.TLS, &p.FirstByte, &p.Total} {
-		*d = d.Truncate(time.Microsecond)
+		if *d > 0 {
+			*d = max(d.Round(rank.Precision), rank.Precision)
+		}
 	}
 }
 

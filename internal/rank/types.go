@@ -85,9 +85,13 @@ type Sample struct {
 	Final   bool   // false for a try that another one followed; only final samples are counted
 
 	// Taken is when the engine took the sample into its state: the time of the decision that
-	// follows, set by the engine, to the microsecond and different for every sample.
+	// follows, set by the engine and different for every sample.
 	Taken time.Time
 }
+
+// Precision is what Taken and the phases of a sample have once the engine took it: the history
+// keeps no more, and what is decided must follow from the history. At has a millisecond.
+const Precision = 10 * time.Microsecond
 
 // LatencyMode says which phase ranks an endpoint.
 type LatencyMode uint8

@@ -34,13 +34,13 @@ CREATE TABLE result (           -- the distinct results that an endpoint's probe
     UNIQUE (endpoint, outcome, status, try, final, delayed, detail)
 );
 
-CREATE TABLE probe (            -- every probe, 28 bytes each; oldest rows go first (raw_for, max_size)
-    at_ms      INTEGER NOT NULL, -- start of the probe
-    result     INTEGER NOT NULL REFERENCES result (id), -- what it found, and of which endpoint
-    connect_us INTEGER,          -- until the TCP connection stood; NULL: not reached
-    wait_us    INTEGER,          -- from there until the first byte of the reply, TLS included; NULL: not reached
-    rest_us    INTEGER NOT NULL, -- from the last of these that was reached until the verdict
-    late_us    INTEGER,          -- from the verdict until it was taken into the ranking; NULL: it was not
+CREATE TABLE probe (            -- every probe, 27 bytes each; oldest rows go first (raw_for, max_size)
+    at_ms   INTEGER NOT NULL,   -- start of the probe
+    result  INTEGER NOT NULL REFERENCES result (id), -- what it found, and of which endpoint
+    connect INTEGER,            -- until the TCP connection stood, in steps of 10 microseconds, as all below; NULL: not reached
+    wait    INTEGER,            -- from there until the first byte of the reply, TLS included; NULL: not reached
+    rest    INTEGER NOT NULL,   -- from the last of these that was reached until the verdict
+    late    INTEGER,            -- from the verdict until it was taken into the ranking; NULL: it was not
     PRIMARY KEY (at_ms, result)
 ) WITHOUT ROWID;
 
@@ -183,9 +183,9 @@ CREATE VIEW probes AS           -- every probe; filter by at_ms
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', p.at_ms / 1000.0, 'unixepoch') AS time,
        e.name AS name, e.candidate AS candidate, e.address AS address,
        r.outcome AS outcome, r.status AS status,
-       p.connect_us / 1000.0 AS connect_ms,
-       (ifnull(p.connect_us, 0) + p.wait_us) / 1000.0 AS first_byte_ms,
-       (ifnull(p.connect_us, 0) + ifnull(p.wait_us, 0) + p.rest_us) / 1000.0 AS total_ms,
+       p.connect / 100.0 AS connect_ms,
+       (ifnull(p.connect, 0) + p.wait) / 100.0 AS first_byte_ms,
+       (ifnull(p.connect, 0) + ifnull(p.wait, 0) + p.rest) / 100.0 AS total_ms,
        r.detail AS detail, p.at_ms AS at_ms
   FROM probe p JOIN result r ON r.id = p.result JOIN endpoint e ON e.id = r.endpoint;
 
@@ -213,7 +213,7 @@ WITH span(since_ms, tail_ms) AS (
          SELECT CAST(strftime('%s', 'now') AS INTEGER) * 1000 - 86400000,
                 ifnull((SELECT value FROM setting WHERE key = 'rolled_to_ms'), 0)),
      tail(endpoint, ok, total_us) AS ( -- the last minutes, not rolled up yet
-         SELECT r.endpoint, r.outcome = 'ok', ifnull(p.connect_us, 0) + ifnull(p.wait_us, 0) + p.rest_us
+         SELECT r.endpoint, r.outcome = 'ok', (ifnull(p.connect, 0) + ifnull(p.wait, 0) + p.rest) * 10
            FROM probe p JOIN result r ON r.id = p.result
           WHERE p.at_ms >= (SELECT max(since_ms, tail_ms) FROM span) AND r.counted = 1),
      counts(endpoint, n, ok) AS (
