@@ -101,7 +101,7 @@ func (m *Meter) Event(e *engine.Event) {
 
 // Answer notes a change of an answer, for the status page.
 func (m *Meter) Answer(a *engine.AnswerChange) {
-	m.trail.answered(a.Name, change{a.At, a.Family.String(), a.Reason})
+	m.trail.answered(a.Name, change{a.At, a.Family.String(), a.Reason, len(a.Addresses) > 0})
 }
 
 // Forget drops the counters of endpoints that no longer exist, so that a host whose candidates

@@ -11,23 +11,28 @@ import (
 // same logarithmic scale, so that they can be compared without a legend of colours. It is made
 // here and not by a script: it prints, it works with scripts off, and its text can be read out.
 const (
-	chartLeft   = 46  // for the scale's numbers
-	chartPlot   = 860 // columns of 2
+	chartLeft   = 46 // for the scale's numbers
 	chartRight  = 14
 	bandLabel   = 26
 	bandHeight  = 72
 	bandGap     = 12
 	chartBottom = 24 // for the times
 	columnWidth = 2
-	columns     = chartPlot / columnWidth
+
+	// Widths of the plot: text doesn't shrink with the screen, so a phone gets a chart of its own.
+	chartWide   = 860
+	chartNarrow = 290
 )
 
 type chart struct {
 	until time.Time
 	hours int
+	plot  int // width of the plot, set by svg
 	rows  []chartRow
 	marks []mark
 }
+
+func (c *chart) columns() int { return c.plot / columnWidth }
 
 type chartRow struct {
 	label, address string
@@ -47,13 +52,18 @@ type column struct {
 	p50, p95 float64 // the highest of its spans; 0 = none was ok
 }
 
-func (c *chart) svg() template.HTML {
+// both gives the chart for large screens and the one for small ones; the style sheet shows one.
+func (c *chart) both() template.HTML { return c.svg("wide", chartWide) + c.svg("narrow", chartNarrow) }
+
+func (c *chart) svg(class string, plot int) template.HTML {
+	c.plot = plot
 	since := c.until.Add(-time.Duration(c.hours) * time.Hour).UnixMilli()
-	perColumn := float64(c.hours) * 3.6e6 / columns
-	table := make([][columns]column, len(c.rows))
+	perColumn := float64(c.hours) * 3.6e6 / float64(c.columns())
+	table := make([][]column, len(c.rows))
 	low, high := math.Inf(1), 0.0
 	for i := range c.rows {
-		fillColumns(&table[i], c.rows[i].spans, since, perColumn)
+		table[i] = make([]column, c.columns())
+		fillColumns(table[i], c.rows[i].spans, since, perColumn)
 		for _, k := range table[i] {
 			if k.p50 > 0 {
 				low, high = min(low, k.p50), max(high, k.p95)
@@ -62,11 +72,11 @@ func (c *chart) svg() template.HTML {
 	}
 	s := newScale(low, high)
 	height := len(c.rows)*(bandLabel+bandHeight+bandGap) + chartBottom
-	b := fmt.Appendf(nil, `<svg class="chart" viewBox="0 0 %d %d" role="img" aria-label="Latency of each endpoint, last %d h, in milliseconds">`,
-		chartLeft+chartPlot+chartRight, height, c.hours)
+	b := fmt.Appendf(nil, `<svg class="chart %s" viewBox="0 0 %d %d" role="img" aria-label="Latency of each endpoint, last %d h, in milliseconds">`,
+		class, chartLeft+c.plot+chartRight, height, c.hours)
 	b = c.times(b, since, height)
 	for i := range c.rows {
-		b = c.band(b, i, &table[i], s)
+		b = c.band(b, i, table[i], s)
 	}
 	for _, m := range c.marks {
 		x := chartLeft + float64(m.at.UnixMilli()-since)/perColumn*columnWidth
@@ -79,11 +89,11 @@ func (c *chart) svg() template.HTML {
 }
 
 // fillColumns spreads the spans over the columns that they cover.
-func fillColumns(t *[columns]column, spans []span, since int64, perColumn float64) {
+func fillColumns(t []column, spans []span, since int64, perColumn float64) {
 	for _, s := range spans {
 		first := int(math.Floor(float64(s.from-since) / perColumn))
 		last := int(math.Ceil(float64(s.to-since)/perColumn)) - 1
-		for i := max(first, 0); i <= min(max(last, first), columns-1); i++ {
+		for i := max(first, 0); i <= min(max(last, first), len(t)-1); i++ {
 			k := &t[i]
 			k.n, k.ok = k.n+s.n, k.ok+s.ok
 			k.p50, k.p95 = max(k.p50, s.p50), max(k.p95, s.p95)
@@ -134,7 +144,7 @@ func (c *chart) times(b []byte, since int64, height int) []byte {
 		every = (time.Duration(c.hours) * time.Hour / 6).Truncate(time.Hour)
 		every = max(every, 30*time.Minute)
 	}
-	perPixel := float64(c.hours) * 3.6e6 / chartPlot
+	perPixel := float64(c.hours) * 3.6e6 / float64(c.plot)
 	for t := time.UnixMilli(since).UTC().Truncate(every).Add(every); t.Before(c.until); t = t.Add(every) {
 		x := chartLeft + float64(t.UnixMilli()-since)/perPixel
 		b = fmt.Appendf(b, `<path class="grid" d="M%.1f %dV%d"/><text class="time" x="%.1f" y="%d">%s</text>`,
@@ -144,20 +154,24 @@ func (c *chart) times(b []byte, since int64, height int) []byte {
 }
 
 // band draws one endpoint.
-func (c *chart) band(b []byte, i int, t *[columns]column, s scale) []byte {
+func (c *chart) band(b []byte, i int, t []column, s scale) []byte {
 	r := &c.rows[i]
 	top := i*(bandLabel+bandHeight+bandGap) + bandLabel
 	class := "band"
 	if r.selected {
 		class = "band chosen"
 	}
+	address := r.address
+	if address == r.label {
+		address = ""
+	}
 	b = fmt.Appendf(b, `<g class="%s"><text class="who" x="%d" y="%d">%s <tspan>%s</tspan>%s</text><rect class="back" x="%d" y="%d" width="%d" height="%d"/>`,
-		class, chartLeft, top-6, template.HTMLEscapeString(r.label), template.HTMLEscapeString(r.address), chosenText(r.selected),
-		chartLeft, top, chartPlot, bandHeight)
+		class, chartLeft, top-6, template.HTMLEscapeString(r.label), template.HTMLEscapeString(address), chosenText(r.selected),
+		chartLeft, top, c.plot, bandHeight)
 	for _, v := range []float64{s.low, math.Sqrt(s.low * s.high), s.high} {
 		v = step125(v, false)
 		y := float64(top) + s.y(v)
-		b = fmt.Appendf(b, `<path class="grid" d="M%d %.1fh%d"/><text class="tick" x="%d" y="%.1f">%g</text>`, chartLeft, y, chartPlot, chartLeft-5, y+3.5, v)
+		b = fmt.Appendf(b, `<path class="grid" d="M%d %.1fh%d"/><text class="tick" x="%d" y="%.1f">%g</text>`, chartLeft, y, c.plot, chartLeft-5, y+3.5, v)
 	}
 	b = shades(b, t, top)
 	return append(lines(b, t, s, top), "</g>"...)
@@ -171,7 +185,7 @@ func chosenText(selected bool) string {
 }
 
 // shades draws the failures: full height where all probes failed, the lower half where some did.
-func shades(b []byte, t *[columns]column, top int) []byte {
+func shades(b []byte, t []column, top int) []byte {
 	kind := func(k column) string {
 		switch {
 		case k.n == k.ok:
@@ -181,9 +195,9 @@ func shades(b []byte, t *[columns]column, top int) []byte {
 		}
 		return "fail part"
 	}
-	for i := 0; i < columns; {
+	for i := 0; i < len(t); {
 		from, class := i, kind(t[i])
-		for i < columns && kind(t[i]) == class {
+		for i < len(t) && kind(t[i]) == class {
 			i++
 		}
 		if class == "" {
@@ -199,16 +213,16 @@ func shades(b []byte, t *[columns]column, top int) []byte {
 }
 
 // lines draws the median, and the area from it up to the 95th percentile.
-func lines(b []byte, t *[columns]column, s scale, top int) []byte {
+func lines(b []byte, t []column, s scale, top int) []byte {
 	var line, area []byte
-	for i := 0; i < columns; {
+	for i := 0; i < len(t); {
 		if t[i].p50 <= 0 {
 			i++
 			continue
 		}
 		var back []byte
 		cmd := byte('M')
-		for ; i < columns && t[i].p50 > 0; i++ {
+		for ; i < len(t) && t[i].p50 > 0; i++ {
 			x := chartLeft + i*columnWidth
 			y := float64(top) + s.y(t[i].p50)
 			line = fmt.Appendf(line, "%c%d %.1fh%d", cmd, x, y, columnWidth)

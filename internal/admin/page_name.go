@@ -72,7 +72,7 @@ func (p *statusPage) newNamePage(ctx context.Context, name string, hours int) (*
 	for _, a := range past.answers {
 		c.marks = append(c.marks, mark{a.At, formatUTC(a.At) + " " + a.Type + " " + joinAddrs(a.Addresses) + ": " + a.Reason})
 	}
-	v.Chart = c.svg()
+	v.Chart = c.both()
 	return v, nil
 }
 
@@ -108,8 +108,8 @@ func changeRows(v *view) (rows []changeRow, more int) {
 	}
 	for _, e := range v.events {
 		c := changeRow{At: e.At, What: e.Kind, Old: e.Old, New: e.New, Why: e.Reason, Candidate: e.Key.Candidate}
-		if e.Key.Addr.IsValid() {
-			c.Candidate += " " + e.Key.Addr.String()
+		if a := e.Key.Addr; a.IsValid() && a.String() != c.Candidate {
+			c.Candidate += " " + a.String()
 		}
 		switch e.New {
 		case rank.Unhealthy.String():

@@ -55,7 +55,7 @@ func (p *past) seed(ctx context.Context, s *Server) {
 		s.log.Debug("status page: the last changes", "error", err)
 	}
 	for _, a := range list {
-		s.o.Meter.trail.answered(a.Name, change{a.At, a.Type, a.Reason})
+		s.o.Meter.trail.answered(a.Name, change{a.At, a.Type, a.Reason, len(a.Addresses) > 0})
 	}
 }
 

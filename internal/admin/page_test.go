@@ -58,7 +58,7 @@ func TestPagePaths(t *testing.T) {
 	}{
 		{"GET", "/", 200, "text/html; charset=utf-8", f.config.Names[1].Name},
 		{"HEAD", "/", 200, "text/html; charset=utf-8", ""},
-		{"GET", name, 200, "text/html; charset=utf-8", "<svg class=\"chart\""},
+		{"GET", name, 200, "text/html; charset=utf-8", "<svg class=\"chart narrow\""},
 		{"GET", name, 200, "text/html; charset=utf-8", "only the probes still in memory: [store].path is empty"},
 		{"GET", name + "?hours=48", 200, "text/html; charset=utf-8", "last 48 h"},
 		{"GET", name + "?hours=5", 200, "text/html; charset=utf-8", "last 5 h"},
@@ -97,7 +97,7 @@ func TestPageEscapes(t *testing.T) {
 	}
 	f.snapshot.Overrides = []engine.Override{{Host: engine.HostKey{Name: evil, Candidate: evil}, State: rank.Drain, Who: evil, Why: evil}}
 	h, m := pageOf(f)
-	m.trail.answered(evil, change{time.Now(), "A", evil})
+	m.trail.answered(evil, change{time.Now(), "A", evil, true})
 	for _, path := range []string{"/", "/name/" + url.PathEscape(evil), "/name/" + url.PathEscape("<script>alert(3)</script>")} {
 		body := get(t, h, "GET", path).Body.String()
 		if strings.Contains(body, "<script>") || strings.Contains(body, "<img") || strings.Count(body, "<script ") != 1 {
@@ -108,7 +108,7 @@ func TestPageEscapes(t *testing.T) {
 		}
 	}
 	c := chart{until: time.Now(), hours: 1, rows: []chartRow{{label: evil, address: evil}}, marks: []mark{{time.Now(), evil}}}
-	if svg := string(c.svg()); strings.Contains(svg, "<script") || strings.Contains(svg, "<img") {
+	if svg := string(c.both()); strings.Contains(svg, "<script") || strings.Contains(svg, "<img") {
 		t.Error(svg)
 	}
 }
@@ -154,6 +154,11 @@ func TestTrail(t *testing.T) {
 	if c, _ := tr.last("a"); c.why != "new" {
 		t.Errorf("%+v", c)
 	}
+	tr.answered("a", change{at: now, why: "IPv4", any: true})
+	tr.answered("a", change{at: now, why: "no endpoint of this family"})
+	if c, _ := tr.last("a"); c.why != "IPv4" {
+		t.Errorf("%+v", c)
+	}
 }
 
 // TestSpans: minutes of the history up to the first probe in memory, then the probes.
@@ -170,8 +175,8 @@ func TestSpans(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
-	var cols [columns]column
-	fillColumns(&cols, got, 0, 60_000)
+	cols := make([]column, 10)
+	fillColumns(cols, got, 0, 60_000)
 	if cols[0].n != 0 || cols[1] != (column{30, 29, 1, 2}) || cols[2].n != 32 || cols[2].ok != 31 || cols[3].n != 0 {
 		t.Errorf("%v", cols[:5])
 	}

@@ -51,6 +51,7 @@ type change struct {
 	at  time.Time
 	typ string // A or AAAA
 	why string
+	any bool // the answer has an address
 }
 
 // trail is the recent past in memory, for the status page: it must show a failover at once, and
@@ -79,11 +80,12 @@ func (t *trail) sample(s *rank.Sample) {
 	r.add(k)
 }
 
-// answered notes a change; an older one than what is known changes nothing.
+// answered notes a change; an older one than what is known changes nothing, and of two families at one
+// instant the one that has something to answer is told.
 func (t *trail) answered(name string, c change) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if known, ok := t.changes[name]; ok && c.at.Before(known.at) {
+	if known, ok := t.changes[name]; ok && (c.at.Before(known.at) || c.at.Equal(known.at) && known.any && !c.any) {
 		return
 	}
 	if t.changes == nil {

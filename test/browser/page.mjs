@@ -59,6 +59,20 @@ const contrast = () => {
   return bad;
 };
 
+// hiddenOnPhone gives what can't be read without scrolling sideways, or is too small. It runs in the page.
+const hiddenOnPhone = () => {
+  const bad = [];
+  for (const el of document.querySelectorAll(".scroll")) {
+    const wide = el.scrollWidth - el.clientWidth;
+    if (wide > 0) bad.push(`"${el.getAttribute("aria-label")}" has ${wide} px outside`);
+  }
+  for (const el of document.querySelectorAll("svg.chart text")) {
+    const { height } = el.getBoundingClientRect();
+    if (height > 0 && height < 10) bad.push(`"${el.textContent}" of the chart is ${height.toFixed(1)} px high`);
+  }
+  return bad;
+};
+
 const answers = ([n, a]) => {
   const rows = Array.from(document.querySelectorAll("tr.name"));
   const row = rows.find((r) => r.querySelector("a")?.textContent === n);
@@ -84,6 +98,8 @@ const photograph = async (browser, when) => {
       for (const text of await page.evaluate(contrast)) check(false, `contrast, ${what} ${kind}: ${text}`);
       const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
       check(wide <= 0, `${what} ${kind} is ${wide} px wider than the screen`);
+      if (kind !== "phone") continue;
+      for (const text of await page.evaluate(hiddenOnPhone)) check(false, `${what} on a phone: ${text}`);
     }
     await context.close();
   }
