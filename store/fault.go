@@ -66,7 +66,30 @@ func (w *writer) fault(err error, now time.Time) {
 		}
 		w.openAt = now.Add(w.nextBackoff())
 	}
-	w.become(state, err.Error())
+	w.become(state, describe(err, w.s.o.Path))
+}
+
+// ioErrors are words for what SQLite gives a number alone: the second byte of the code of an I/O
+// error (https://sqlite.org/rescode.html#extrc).
+var ioErrors = map[int]string{
+	1: "a read failed", 2: "a read ended early", 3: "a write failed", 4: "fsync failed", 5: "fsync of the directory failed",
+	6: "it can't be truncated", 10: "a file can't be deleted", 15: "it can't be locked", 18: "-shm can't be opened",
+	19: "-shm can't grow", 20: "-shm can't be locked", 21: "-shm can't be mapped", 34: "-shm was truncated by somebody",
+}
+
+// describe is an error in words that an operator can act on.
+func describe(err error, path string) string {
+	text := err.Error()
+	var e *sqlite.Error
+	if errors.As(err, &e) && code(err) == sqlite3.SQLITE_IOERR && ioErrors[e.Code()>>8] != "" {
+		text += ": " + ioErrors[e.Code()>>8]
+	}
+	var fs unix.Statfs_t
+	if c := code(err); (c == sqlite3.SQLITE_IOERR || c == sqlite3.SQLITE_CANTOPEN || c == sqlite3.SQLITE_READONLY) &&
+		unix.Statfs(filepath.Dir(path), &fs) == nil && fs.Flags&unix.ST_RDONLY != 0 {
+		text += "; the file system is read-only"
+	}
+	return text
 }
 
 func (w *writer) stateOf(err error) State {

@@ -68,8 +68,8 @@ func make1(t testing.TB, path string) {
 func TestDamagedFileIsSetAside(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(t *testing.T, path string){
-		"zeros":     func(t *testing.T, path string) { write(t, path, make([]byte, 8192)) },
-		"text":      func(t *testing.T, path string) { write(t, path, []byte("not a database\n")) },
+		"zeros":     func(t *testing.T, path string) { make1(t, path); write(t, path, make([]byte, 8192)) },
+		"text":      func(t *testing.T, path string) { make1(t, path); write(t, path, []byte("not a database\n")) },
 		"truncated": func(t *testing.T, path string) { make1(t, path); truncate(t, path, 8192+100) },
 		"one byte":  func(t *testing.T, path string) { make1(t, path); truncate(t, path, 1) },
 		"first page": func(t *testing.T, path string) {
@@ -144,6 +144,7 @@ func TestRandomDamageNeverStops(t *testing.T) {
 		}
 		path := dbPath(t)
 		write(t, path, b)
+		write(t, lockPath(path), nil) // it was ours
 		s, _ := start(t, Options{Path: path, Log: (&testLog{}).logger()})
 		_, _ = s.Load(context.Background())
 		s.Record(probeAt(east, time.Now()))
@@ -174,15 +175,20 @@ func TestWhatIsNotOursIsLeftAlone(t *testing.T) {
 		says    []string
 	}{
 		"application_id": {[]string{"PRAGMA application_id = 7", "CREATE TABLE t (x)"}, []string{"another application", "0x7"}},
+		"no database":    {nil, []string{"not a SQLite database", "hard.db.lock"}},
 		"no id":          {[]string{"CREATE TABLE t (x)"}, []string{"another application"}},
 		"newer": {[]string{"CREATE TABLE t (x)", fmt.Sprintf("PRAGMA application_id = %d", applicationID),
 			"PRAGMA user_version = 999"}, []string{"999", fmt.Sprint(len(migrations()))}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := dbPath(t)
-			db := raw(t, path)
-			must(t, db, c.queries...)
-			_ = db.Close()
+			if c.queries == nil {
+				write(t, path, []byte("root:x:0:0:root:/root:/bin/bash\n"))
+			} else {
+				db := raw(t, path)
+				must(t, db, c.queries...)
+				_ = db.Close()
+			}
 			before, _ := os.ReadFile(path)
 			s, _ := start(t, Options{Path: path})
 			s.Record(probeAt(east, time.Now()))
@@ -203,6 +209,9 @@ func TestWhatIsNotOursIsLeftAlone(t *testing.T) {
 			after, _ := os.ReadFile(path)
 			if string(before) != string(after) {
 				t.Error("the file was changed")
+			}
+			if got, _ := filepath.Glob(path + ".corrupt*"); len(got) > 0 {
+				t.Error("it was set aside")
 			}
 		})
 	}

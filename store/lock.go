@@ -15,7 +15,7 @@ func (w *writer) acquire() error {
 	if w.lock != nil {
 		return nil
 	}
-	path := w.s.o.Path + ".lock"
+	path := lockPath(w.s.o.Path)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o640)
 	if err != nil {
 		return fmt.Errorf("lock file: %w", err)
@@ -31,6 +31,8 @@ func (w *writer) acquire() error {
 	w.lock = f
 	return nil
 }
+
+func lockPath(database string) string { return database + ".lock" }
 
 // unlock gives the lock back. The file stays: removing it would let two writers lock two files.
 func (w *writer) unlock() {

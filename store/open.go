@@ -58,6 +58,9 @@ func (w *writer) tryOpen() error {
 	if err := makeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
+	if err := w.strange(path); err != nil {
+		return err
+	}
 	if err := w.acquire(); err != nil {
 		return err
 	}
@@ -86,6 +89,11 @@ func (w *writer) tryOpen() error {
 	if err := w.tune(); err != nil {
 		return err
 	}
+	var last sql.NullInt64
+	if err := w.one(&last, "SELECT value FROM setting WHERE key = 'written_ms'"); err != nil {
+		return err
+	}
+	w.clock.opened(time.Now(), w.s.o.Now(), timeOf(last))
 	w.file, err = os.Stat(path)
 	return err
 }
@@ -111,12 +119,38 @@ func makeDir(dir string) error {
 	return os.Chmod(dir, dirMode)
 }
 
-// inspect looks at the first bytes of the file, if there is one. It does so only at the first
-// sight of a file: closing any descriptor of it gives up the POSIX locks that this process has on
-// it, and a reader of ours may have some while the writer opens the same file again.
+// strange refuses, before anything is made beside it, a file that was never ours: [store].path may be
+// a mistake. One that is no database at all can be ours and damaged; then our lock file is beside it.
+func (w *writer) strange(path string) error {
+	if w.lock != nil {
+		return nil
+	}
+	err := identify(path)
+	var damaged *damagedError
+	if errors.As(err, &damaged) {
+		if lock := lockPath(path); !exists(lock) {
+			return &refusedError{fmt.Sprintf("%s is %s, and not one of ours, which would have %s beside it: move it away, or name another file",
+				path, damaged.text, filepath.Base(lock))}
+		}
+		return nil
+	}
+	return err
+}
+
+// inspect looks at the first bytes of the file, if there is one, now that it is locked. It does so only
+// at the first sight of a file: closing any descriptor of it gives up the POSIX locks that this process
+// has on it, and a reader of ours may have some while the writer opens the same file again.
 func (w *writer) inspect(path string) error {
 	if fi, err := os.Stat(path); err == nil && w.file != nil && os.SameFile(fi, w.file) {
 		return nil
+	}
+	return identify(path)
+}
+
+// identify tells by its first bytes whether a file can be ours; nil, too, if there is none.
+func identify(path string) error {
+	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() { // opening a named pipe would wait for its writer
+		return &refusedError{fmt.Sprintf("%s is not a file", path)}
 	}
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -126,9 +160,6 @@ func (w *writer) inspect(path string) error {
 		return err
 	}
 	defer f.Close()
-	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
-		return &refusedError{fmt.Sprintf("%s is not a file", path)}
-	}
 	header := make([]byte, 100) // https://sqlite.org/fileformat2.html, section 1.3
 	n, err := io.ReadFull(f, header)
 	switch {

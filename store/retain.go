@@ -20,6 +20,11 @@ const (
 	stepHold = time.Hour
 	// stepMin is what counts as a clock that was set rather than slewed.
 	stepMin = 5 * time.Minute
+	// pauseMin is how long nothing was written, by the clock, before it is doubted at a start.
+	pauseMin = 24 * time.Hour
+	// backHold is how long nothing is deleted for its age when at a start the clock is behind what
+	// was written: all history would look as if it came from the future.
+	backHold = 24 * time.Hour
 )
 
 // clockGuard notices that the wall clock was set. A clock that is wrong for a while must not cost
@@ -28,6 +33,20 @@ type clockGuard struct {
 	real time.Time // of the last look, monotonic
 	wall time.Time // Options.Now at the last look
 	hold time.Time // delete nothing for its age before this, monotonic
+}
+
+// opened compares the clock with the last thing written: a host may start with a clock that is years
+// off, and have it set minutes later.
+func (g *clockGuard) opened(real, wall, last time.Time) {
+	if last.IsZero() {
+		return
+	}
+	switch pause := wall.Sub(last); {
+	case pause < -stepMin:
+		g.hold = real.Add(backHold)
+	case pause > pauseMin:
+		g.hold = real.Add(stepHold)
+	}
 }
 
 // look tells whether ages can be believed.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -124,6 +125,44 @@ func TestSteppedClock(t *testing.T) {
 	fill(t, s, []rank.Key{west}, now.Add(5*time.Minute), 5*time.Minute, 10*time.Second)
 	if n := count(t, path, "SELECT sum(n) FROM rollups WHERE candidate = 'west'"); n < 18 {
 		t.Errorf("%d probes rolled up after the step", n)
+	}
+}
+
+// Fault 11: a host that starts with a clock that is a year off, either way, and has it set later, keeps
+// its history.
+func TestFault11StartsWithAWrongClock(t *testing.T) {
+	t.Parallel()
+	for name, off := range map[string]time.Duration{"back": -365 * 24 * time.Hour, "ahead": 365 * 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			path := dbPath(t)
+			now := time.Now()
+			s, _ := start(t, Options{Path: path})
+			fill(t, s, []rank.Key{east}, now, 10*time.Minute, 10*time.Second)
+			s.Event(Event{At: now, Kind: "start"})
+			closeNow(t, s)
+			before := count(t, path, "SELECT count(*) FROM probe")
+			var set atomic.Bool
+			s, _ = start(t, Options{Path: path, Now: func() time.Time {
+				if set.Load() {
+					return time.Now()
+				}
+				return time.Now().Add(off)
+			}})
+			s.Event(Event{At: now.Add(off), Kind: "start"})
+			s.sync(t)
+			keepHouse(t, s)
+			set.Store(true)
+			keepHouse(t, s)
+			s.Event(Event{At: time.Now(), Kind: "clock"})
+			s.sync(t)
+			keepHouse(t, s)
+			if n := count(t, path, "SELECT count(*) FROM probe"); n != before {
+				t.Errorf("%d probes are left of %d", n, before)
+			}
+			if n := count(t, path, "SELECT count(*) FROM event"); n != 3 {
+				t.Errorf("%d events, want 3", n)
+			}
+		})
 	}
 }
 

@@ -25,6 +25,14 @@ const Patience = 60 * time.Second
 // Long tells whether tests that take more than a few seconds run.
 func Long() bool { return os.Getenv("HARD_LONG") != "" }
 
+// NeedLong skips a test that takes more than a few seconds, unless HARD_LONG is set.
+func NeedLong(t testing.TB) {
+	t.Helper()
+	if !Long() {
+		t.Skip("skipped: takes long, set HARD_LONG=1")
+	}
+}
+
 // Eventually waits for a condition.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
