@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -119,8 +120,13 @@ func (h *Hard) Inject(expressions ...string) (end func()) {
 	end = func() {
 		if !ended {
 			ended = true
-			_ = cmd.Process.Signal(syscall.SIGTERM) // it lets go of the program
-			<-done
+			_ = cmd.Process.Signal(syscall.SIGTERM) // it lets go of the program, in time ...
+			select {
+			case <-done:
+			case <-time.After(5 * time.Second): // ... or at once: a delay under way holds it
+				_ = cmd.Process.Kill()
+				<-done
+			}
 		}
 	}
 	h.T.Cleanup(end)
