@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"hard/internal/bug"
 )
 
 const (
@@ -254,6 +256,7 @@ func (l *lookups) begin(f *family) {
 	l.wg.Add(1)
 	go func() {
 		defer l.wg.Done()
+		defer bug.Caught(l.log, "a look-up", "host", f.host.name)
 		ctx, cancel := context.WithTimeout(l.ctx, lookupLimit)
 		addrs, ttl, err := l.lookup.LookupAddrs(ctx, f.host.name, f.v6)
 		cancel()

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
-	"runtime/debug"
 	"time"
 
+	"hard/internal/bug"
 	"hard/internal/config"
 	"hard/internal/rank"
 )
@@ -74,6 +74,7 @@ func (p *Prober) loop() {
 }
 
 func (p *Prober) startDue() {
+	defer bug.Caught(p.log, "the schedule of probes")
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.armed = moment(never)
@@ -172,14 +173,14 @@ func (p *Prober) newProbe(j *job) *probe {
 func (p *Prober) runProbe(pr *probe) {
 	defer func() {
 		if r := recover(); r != nil {
-			p.log.Error("probe panicked", "name", pr.name, "candidate", pr.candidate, "address", pr.addr,
-				"panic", r, "stack", string(debug.Stack()))
+			bug.Note(p.log, r, "a probe", "name", pr.name, "candidate", pr.candidate, "address", pr.addr)
 			pr.begin()
 			pr.end(rank.Aborted, 0, fmt.Sprintf("bug in the probe: %v", r))
 		}
 	}()
 	pr.begin()
 	mark := p.stalls.enter(pr.start)
+	bug.Here("probe")
 	p.o.run(pr)
 	pr.markDelayed(p.stalls.leave(mark))
 }

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hard/internal/bug"
 	"hard/internal/rank"
 )
 
@@ -130,6 +131,7 @@ func (c *watchConn) event(events uint32) {
 	c.w.p.wg.Add(1) // Stop takes the connection out of the reactor before it waits
 	go func() {
 		defer c.w.p.wg.Done()
+		defer bug.Caught(c.w.p.log, "a watched connection")
 		c.w.p.mu.Lock()
 		defer c.w.p.mu.Unlock()
 		if c.w.conn == c {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 
+	"hard/internal/bug"
 	"hard/internal/wire"
 )
 
@@ -12,6 +13,7 @@ import (
 // within total_timeout. What it stages is sent by flush.
 func (f *forwarder) query(r *request) {
 	defer f.recovered()
+	bug.Here("forward")
 	c := f.conf.Load()
 	if c == nil || f.canary.isOurs(r.q.Name()) {
 		f.refuseQuery(c, r)

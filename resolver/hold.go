@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"hard/internal/answer"
+	"hard/internal/bug"
 	"hard/internal/wire"
 )
 
@@ -150,6 +151,9 @@ func (h *holds) look(now time.Time) (next time.Time) {
 // answer answers q, or has it forwarded; with over, whatever the table says. It
 // reports whether q is done with.
 func (h *holds) answer(table *answer.Table, q *heldQuery, over bool) (done bool) {
+	done = true // of a panic: no reply
+	defer bug.Caught(h.r.log, "a held query")
+	bug.Here("held")
 	n := copy(h.buf, q.msg)
 	tr := q.from.transport()
 	if over {

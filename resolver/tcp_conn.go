@@ -29,6 +29,7 @@ type tcpConn struct {
 
 	// Owned by the goroutine of run.
 	rest   []byte // read but not served: an unfinished frame, or more than may be in flight
+	asking []byte // the query being handled, for the log of a panic
 	reads  int
 	ended  bool // the client sends no more
 	broken bool
@@ -101,7 +102,8 @@ func (c *tcpConn) recovered() {
 	if x := recover(); x != nil {
 		c.s.r.shared[1].panics.Add(1)
 		c.broken = true
-		c.s.r.log.Error("panic in a query's handling", "panic", fmt.Sprint(x), "stack", string(debug.Stack()))
+		c.s.r.log.Error("panic in a query's handling", "panic", fmt.Sprint(x), "packet", packetHash(c.asking),
+			"size", len(c.asking), "stack", string(debug.Stack()))
 	}
 }
 
@@ -177,7 +179,9 @@ func (c *tcpConn) frames(w *tcpWorker, b []byte, fd int) (used int) {
 			break
 		}
 		used += size
-		w.answer(f[2:size], asker{to: c, addr: c.addr}, c.transport())
+		c.asking = f[2:size]
+		w.answer(c.asking, asker{to: c, addr: c.addr}, c.transport())
+		c.asking = nil
 		if len(w.out) >= tcpOut {
 			c.write(w, fd)
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"hard/internal/answer"
+	"hard/internal/bug"
 	"hard/internal/wire"
 )
 
@@ -68,6 +69,7 @@ func (w *tcpWorker) answer(msg []byte, from asker, tr wire.Transport) (size int)
 }
 
 func (w *tcpWorker) serve(buf []byte, n int, from asker, tr wire.Transport) (size int) {
+	bug.Here("tcp")
 	r := w.r
 	table := r.table.Load()
 	if w.logging && from.at == 0 {

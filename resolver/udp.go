@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"hard/internal/answer"
+	"hard/internal/bug"
 	"hard/internal/mmsg"
 	"hard/internal/wire"
 )
@@ -102,14 +103,19 @@ func (l *udpListener) recovered() {
 		return
 	}
 	inc(&l.counts.panics)
-	h := fnv.New64a()
-	size := 0
+	var msg []byte
 	if i := l.next - 1; i >= 0 && i < l.n {
-		size = l.rx.Len(i)
-		_, _ = h.Write(l.rx.Buf(i)[:size])
+		msg = l.rx.Buf(i)[:l.rx.Len(i)]
 	}
-	l.r.log.Error("panic in a query's handling", "panic", fmt.Sprint(x), "packet", fmt.Sprintf("%016x", h.Sum64()),
-		"size", size, "stack", string(debug.Stack()))
+	l.r.log.Error("panic in a query's handling", "panic", fmt.Sprint(x), "packet", packetHash(msg),
+		"size", len(msg), "stack", string(debug.Stack()))
+}
+
+// packetHash stands for a packet in the log.
+func packetHash(msg []byte) string {
+	h := fnv.New64a()
+	_, _ = h.Write(msg)
+	return fmt.Sprintf("%016x", h.Sum64())
 }
 
 // drain handles all that waits on the socket, and returns false if the poller
@@ -180,6 +186,7 @@ func (l *udpListener) serve(fd int) {
 
 // handle answers datagram i or passes it on.
 func (l *udpListener) handle(table *answer.Table, i int) {
+	bug.Here("udp")
 	from := l.rx.From(i)
 	buf, n := l.rx.Buf(i), l.rx.Len(i)
 	port := from.Port()

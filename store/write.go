@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"hard/internal/bug"
 	"hard/internal/rank"
 )
 
@@ -46,6 +47,7 @@ func (w *writer) writeBatch(b *batch) error {
 	if err := w.begin(); err != nil {
 		return err
 	}
+	bug.Here("store-write")
 	w.hour = b.at.UnixMilli() / hourMs * hourMs
 	for _, r := range b.rows {
 		if err := r.write(w); err != nil {

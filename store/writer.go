@@ -3,10 +3,12 @@ package store
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"log/slog"
 	"os"
 	"time"
 
+	"hard/internal/bug"
 	"hard/internal/rank"
 )
 
@@ -28,6 +30,7 @@ type writer struct {
 	args    []any                    // scratch
 
 	spare   []rank.Sample // memory of the last batch
+	batch   *batch        // what is being written; nil: nothing
 	failing int           // transactions failed in a row
 	openAt  time.Time     // when to try to open it again
 	backoff time.Duration
@@ -76,11 +79,12 @@ func (w *writer) run() {
 }
 
 // answer runs a call on an open database.
-func (w *writer) answer(f func(*writer) error) error {
+func (w *writer) answer(f func(*writer) error) (err error) {
 	if w.db == nil {
 		return w.unavailable()
 	}
-	err := f(w)
+	defer w.caught(&err)
+	err = f(w)
 	if err != nil {
 		w.rollback()
 		w.fault(err, time.Now())
@@ -88,8 +92,28 @@ func (w *writer) answer(f func(*writer) error) error {
 	return err
 }
 
+// caught is deferred around what the writer does: a panic is a bug of ours, or of the driver's. The
+// database is opened anew; rows that were being written are counted as lost, for with them it might come again.
+func (w *writer) caught(err *error) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	bug.Note(w.log, v, "the history")
+	e := fmt.Errorf("a bug: %v", v)
+	if err != nil {
+		*err = e
+	}
+	if w.batch != nil {
+		w.s.queue.discard(*w.batch)
+		w.batch = nil
+	}
+	w.fault(e, time.Now())
+}
+
 // step opens what is closed, writes what waits and, when asked, keeps house.
 func (w *writer) step(now time.Time, house bool) {
+	defer w.caught(nil)
 	if w.db == nil && !w.open(now) {
 		return
 	}
@@ -121,7 +145,9 @@ func (w *writer) flush(now time.Time) bool {
 		w.spare = b.samples
 		return true
 	}
+	w.batch = &b
 	err := w.writeBatch(&b)
+	w.batch = nil
 	if err == nil {
 		w.failing, w.backoff, w.writeAt = 0, 0, time.Time{}
 		w.committed(b.len(), w.s.o.Now())
@@ -147,6 +173,7 @@ func (w *writer) flush(now time.Time) bool {
 
 // finish is the end: everything is written and the file left so that readers can open it.
 func (w *writer) finish() {
+	defer w.caught(nil)
 	now := time.Now()
 	if w.db == nil {
 		w.openAt = time.Time{}

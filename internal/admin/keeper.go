@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"hard/internal/bug"
 )
 
 // Bounds of both servers. Their clients are people, scripts and one metrics collector.
@@ -47,11 +49,29 @@ type keeper struct {
 	at net.Addr // nil while not listening; guarded by mu
 }
 
+// survives answers 500 where a handler panics, which is a bug of ours, and tells of it.
+func survives(log *slog.Logger, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			switch v := recover(); v {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(v)
+			default:
+				bug.Note(log, v, "an answer over HTTP", "path", r.URL.Path)
+				http.Error(w, "a bug of hard's, see its log", http.StatusInternalServerError)
+			}
+		}()
+		bug.Here("http")
+		h.ServeHTTP(w, r)
+	})
+}
+
 func newKeeper(what, address string, log *slog.Logger, h http.Handler, listen func() (net.Listener, error)) *keeper {
 	k := &keeper{
 		what: what, address: address, listen: listen, log: log, retry: retryFirst, done: make(chan struct{}),
 		server: &http.Server{
-			Handler:           h,
+			Handler:           survives(log, h),
 			ReadHeaderTimeout: headerTime,
 			ReadTimeout:       requestTime,
 			WriteTimeout:      requestTime,

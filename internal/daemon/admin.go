@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hard/internal/admin"
+	"hard/internal/bug"
 	"hard/internal/config"
 	"hard/internal/engine"
 	"hard/internal/hook"
@@ -208,7 +209,11 @@ func (b backend) SetLevel(l slog.Level, who string) {
 }
 
 // ResolverStats is admin.Backend's.
-func (b backend) ResolverStats() resolver.Stats { return b.d.resolver.Stats() }
+func (b backend) ResolverStats() resolver.Stats {
+	s := b.d.resolver.Stats()
+	s.Panics += bug.Count() // those of all other parts
+	return s
+}
 
 // UpstreamStats is admin.Backend's.
 func (b backend) UpstreamStats() []resolver.UpstreamStat { return b.d.resolver.UpstreamStats() }

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"hard/internal/bug"
 	"hard/internal/config"
 	"hard/internal/engine"
 	"hard/prober"
@@ -95,7 +96,7 @@ func Start(c *config.Config, o Options) (*Daemon, error) {
 	o.Log.Info("serving", "listen", addrsText(r.Addrs()), "names", len(c.Names), "config", c.File,
 		"version", o.Version, "after", time.Since(began).Round(time.Microsecond))
 	d.warnBeside()
-	d.trimmer = newTrimmer()
+	d.trimmer = newTrimmer(o.Log)
 	return d, nil
 }
 
@@ -157,7 +158,14 @@ func (d *Daemon) reload(who string) (report config.Report, err error) {
 	return report, err
 }
 
-func (d *Daemon) reloadAside(who string) (config.Report, error) {
+func (d *Daemon) reloadAside(who string) (report config.Report, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			bug.Note(d.log, v, "a reload")
+			err = fmt.Errorf("a bug: %v", v)
+		}
+	}()
+	bug.Here("reload")
 	c, report := d.o.Load()
 	LogReport(d.log, report)
 	if c == nil {
@@ -187,10 +195,16 @@ func (d *Daemon) swap(c *config.Config) error {
 		return err
 	}
 	d.keep(c) // before its first decision: one that is not swapped in is never referred to
+	applied := false
+	defer func() {
+		if !applied { // an error, or a panic
+			listen.Abort()
+		}
+	}()
 	if err := d.engine.Apply(ctx, c); err != nil {
-		listen.Abort()
 		return err
 	}
+	applied = true
 	listen.Commit()
 	if err := d.resolver.SetUpstreams(d.upstreams(c, nil)); err != nil {
 		return err

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bufio"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"hard/internal/bug"
 )
 
 // trimAfter are the distances in time at which, after a start, memory is given back that only it
@@ -23,11 +26,12 @@ var (
 // trimmer runs trim after a start and after each call of soon. Its goroutine lives from newTrimmer
 // to stop.
 type trimmer struct {
+	log              *slog.Logger
 	kick, quit, done chan struct{}
 }
 
-func newTrimmer() *trimmer {
-	t := &trimmer{kick: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+func newTrimmer(log *slog.Logger) *trimmer {
+	t := &trimmer{log: log, kick: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
 	go t.run()
 	return t
 }
@@ -40,7 +44,7 @@ func (t *trimmer) run() {
 	for {
 		select {
 		case <-timer.C:
-			aside(trim)
+			aside(t.trim)
 			if left = left[1:]; len(left) > 0 {
 				timer.Reset(left[0])
 			}
@@ -51,6 +55,12 @@ func (t *trimmer) run() {
 			return
 		}
 	}
+}
+
+// trim is beside the daemon's life: a panic in it, a bug, ends it alone.
+func (t *trimmer) trim() {
+	defer bug.Caught(t.log, "giving memory back")
+	trim()
 }
 
 // soon asks for one more trim, after a reload.

@@ -9,12 +9,14 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
 
 	"hard/internal/answer"
+	"hard/internal/bug"
 	"hard/internal/config"
 	"hard/internal/rank"
 )
@@ -116,6 +118,7 @@ type Engine struct {
 	guard     guard
 	current   currentRows
 	started   bool
+	ended     bool // quit was seen
 	clock     clock
 	expires   time.Time // when the next override ends; zero when none does
 	reply     reply
@@ -221,17 +224,21 @@ func (e *Engine) send(f func()) {
 
 // call runs f on the engine's goroutine and waits for its end.
 func (e *Engine) call(ctx context.Context, f func()) error {
+	var err error // of a panic; written before ran is closed
 	ran := make(chan struct{})
 	select {
-	case e.calls <- func() { f(); close(ran) }:
+	case e.calls <- func() { defer close(ran); err = errBug; f(); err = nil }:
 	case <-e.quit:
 		return context.Canceled
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	<-ran
-	return nil
+	return err
 }
+
+// errBug is what a caller gets whose call ended in a panic.
+var errBug = errors.New("a bug of hard's, see its log")
 
 // run is the engine's goroutine.
 func (e *Engine) run() {
@@ -243,28 +250,42 @@ func (e *Engine) run() {
 	e.setHosts()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
-		select {
-		case s := <-e.samples:
-			e.sample(&s, e.begin())
-			e.drain()
-		case f := <-e.calls:
-			f()
-		case slot := <-e.asked:
-			e.wakeUp(slot, e.begin())
-		case <-timer.C:
-			e.tick(e.begin())
-		case <-e.quit:
-			e.drain()
-			now := e.begin()
-			e.publish()
-			e.current.flush(e, now, true)
-			e.o.Recorder.Input(Input{At: now, Kind: InputStop})
-			return
-		}
-		e.settle()
-		timer.Reset(e.untilNext())
+	for !e.ended {
+		timer.Reset(e.next(timer.C))
 	}
+}
+
+// afterBug is when the engine looks again after a panic, if nothing comes in.
+const afterBug = time.Second
+
+// next waits for one event and handles it, and returns how long to wait for one to come. A panic is a
+// bug of ours: that event is given up, the table in force stays, and the next event is handled. Endpoints
+// whose probes go on are so decided anew.
+func (e *Engine) next(timer <-chan time.Time) (wait time.Duration) {
+	wait = afterBug
+	defer bug.Caught(e.log, "the ranking")
+	select {
+	case s := <-e.samples:
+		bug.Here("engine-sample")
+		e.sample(&s, e.begin())
+		e.drain()
+	case f := <-e.calls:
+		f()
+	case slot := <-e.asked:
+		e.wakeUp(slot, e.begin())
+	case <-timer:
+		e.tick(e.begin())
+	case <-e.quit:
+		e.ended = true
+		e.drain()
+		now := e.begin()
+		e.publish()
+		e.current.flush(e, now, true)
+		e.o.Recorder.Input(Input{At: now, Kind: InputStop})
+		return 0
+	}
+	e.settle()
+	return e.untilNext()
 }
 
 // drain takes the samples that already wait, so that a burst costs one table; what is urgent

@@ -9,6 +9,7 @@ package hook
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"hash/maphash"
 	"log/slog"
 	"net/netip"
@@ -16,6 +17,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"hard/internal/bug"
 )
 
 // Change is one change, as the program reads it on stdin and the URL gets it.
@@ -162,13 +165,21 @@ func (s *sink) work(queue <-chan []byte) {
 			s.h.dropped.Add(1)
 			continue
 		}
-		if err := s.deliver(s.h.ctx, text); err != nil {
+		if err := s.try(text); err != nil {
 			s.h.failed.Add(1)
 			s.note("failed", err)
 			continue
 		}
 		s.h.sent.Add(1)
 	}
+}
+
+// try delivers one change; a panic, a bug, is an error.
+func (s *sink) try(text []byte) (err error) {
+	err = errors.New("a bug of hard's, see its log")
+	defer bug.Caught(s.h.log, "a hook")
+	bug.Here("hook")
+	return s.deliver(s.h.ctx, text)
 }
 
 // note logs a problem, at most once in noteEvery.

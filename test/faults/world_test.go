@@ -49,6 +49,6 @@ func probed(name string, list ...*faulty.Candidate) string {
 	for _, c := range list {
 		addrs = append(addrs, strconv.Quote(c.Addr.Addr().String()))
 	}
-	return fmt.Sprintf("[name.%q]\ncandidates = [%s]\ncheck = \"http://:%d/\"\ninterval = \"100ms\"\nfast_interval = \"20ms\"\n",
+	return fmt.Sprintf("[name.%q]\ncandidates = [%s]\ncheck = \"http://:%d/\"\ninterval = \"100ms\"\nfast_interval = \"20ms\"\nhold = \"200ms\"\n",
 		name, strings.Join(addrs, ", "), list[0].Addr.Port())
 }

@@ -64,7 +64,14 @@ func Need(t testing.TB, program, debian string) string {
 
 var (
 	builtPlain = sync.OnceValues(func() (string, error) { return build("hard") })
-	builtRace  = sync.OnceValues(func() (string, error) { return build("hard-race", "-race") })
+	builtFault = sync.OnceValues(func() (string, error) {
+		flags := []string{"-tags", "faults"}
+		if raceEnabled {
+			flags = append(flags, "-race")
+		}
+		return build("hard-faults", flags...)
+	})
+	builtRace = sync.OnceValues(func() (string, error) { return build("hard-race", "-race") })
 )
 
 // Program is the path of the program, built from the source beside these tests.
@@ -80,6 +87,12 @@ func Program(t testing.TB) string {
 func Plain(t testing.TB) string {
 	t.Helper()
 	return must(t, builtPlain)
+}
+
+// WithFaults is the program with places where a test can let it panic: see package bug.
+func WithFaults(t testing.TB) string {
+	t.Helper()
+	return must(t, builtFault)
 }
 
 func must(t testing.TB, built func() (string, error)) string {
