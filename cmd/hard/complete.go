@@ -15,7 +15,8 @@ import (
 // other verbs and flags than it does, and names come from the daemon that runs.
 
 // completeVerb is what the scripts call: hard __complete -- WORD... with the words behind "hard"
-// up to the cursor, the last one perhaps empty. It prints one candidate per line, or fileMark.
+// up to the cursor, the last one perhaps empty. It prints one candidate per line, at last perhaps
+// fileMark.
 const completeVerb = "__complete"
 
 // fileMark tells the script to complete the names of files.
@@ -43,11 +44,15 @@ _hard() {
 	local line=${COMP_LINE:0:COMP_POINT} IFS=$' \t\n' words
 	read -ra words <<<"$line"
 	[[ $line == *[[:space:]] ]] && words+=("")
-	local cur=${words[-1]} reply
+	local cur=${words[-1]} reply last
 	IFS=$'\n' reply=($("${words[0]}" __complete -- "${words[@]:1}" 2>/dev/null))
-	if [[ ${reply[0]} == :file ]]; then
-		compopt -o filenames 2>/dev/null
-		IFS=$'\n' COMPREPLY=($(compgen -f -- "$cur"))
+	COMPREPLY=()
+	(( ${#reply[@]} )) || return
+	last=$((${#reply[@]} - 1))
+	if [[ ${reply[last]} == :file ]]; then
+		unset "reply[last]"
+		(( last )) || compopt -o filenames 2>/dev/null
+		IFS=$'\n' COMPREPLY=("${reply[@]}" $(compgen -f -- "$cur"))
 		return
 	fi
 	# readline breaks words at colons, which IPv6 addresses have
@@ -62,11 +67,8 @@ complete -F _hard hard
 _hard() {
 	local -a reply
 	reply=(${(f)"$(${words[1]} __complete -- ${(@)words[2,CURRENT]} 2>/dev/null)"})
-	if [[ $reply[1] == :file ]]; then
-		_files
-	else
-		compadd -- $reply
-	fi
+	compadd -- ${reply:#:file}
+	[[ $reply[-1] != :file ]] || _files
 }
 if [[ $funcstack[1] == _hard ]]; then
 	_hard
@@ -79,10 +81,9 @@ fi
 function __hard_complete
 	set -l words (commandline -opc) (commandline -ct)
 	set -l reply ($words[1] __complete -- $words[2..-1] 2>/dev/null)
-	if test "$reply[1]" = :file
+	string match -v :file -- $reply
+	if contains -- :file $reply
 		__fish_complete_path (commandline -ct)
-	else
-		printf '%s\n' $reply
 	end
 end
 complete -c hard -f -a '(__hard_complete)'
