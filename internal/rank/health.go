@@ -15,7 +15,7 @@ type Health struct {
 	Warm    bool      // restored from an earlier run, no counted result of this run yet
 	Held    bool      // misses enough for a down verdict, which the local-fault guard holds back
 	Soft    bool      // the present failure streak has soft outcomes only
-	Backoff uint8     // doublings of the interval: failures since the down verdict, or the last success
+	Backoff uint16    // failures since the down verdict, or since the last success: the back-off's age
 	Oks     uint16    // successes in a row
 	Misses  uint16    // failures in a row
 	Since   time.Time // when State began; zero while it never changed
@@ -118,7 +118,7 @@ func (h *Health) fail(pace *Pace, s *Sample, guard *Guard) Change {
 	none := Change{Old: h.State, New: h.State}
 	switch {
 	case h.State == Unhealthy:
-		h.Backoff += b2u(h.Backoff < math.MaxUint8)
+		h.Backoff = increment(h.Backoff)
 		return none
 	case h.State == Healthy && int(h.Misses) < pace.Fall:
 		return none
@@ -200,11 +200,4 @@ func increment(n uint16) uint16 {
 		return n
 	}
 	return n + 1
-}
-
-func b2u(b bool) uint8 {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -262,12 +262,13 @@ func TestInterval(t *testing.T) {
 		{"steady", "ok", active, 2 * time.Second},
 		{"between the first miss and fall: fast", "ok timeout", active, 250 * msec},
 		{"down at the verdict: interval", "ok timeout timeout", active, 2 * time.Second},
-		{"down: doubles", "ok timeout timeout timeout", active, 4 * time.Second},
-		{"down: doubles again", "refused refused refused", active, 8 * time.Second},
+		{"down: interval for 16 failures", "ok timeout timeout" + strings.Repeat(" timeout", 15), active, 2 * time.Second},
+		{"down: doubles", "ok timeout timeout" + strings.Repeat(" timeout", 16), active, 4 * time.Second},
+		{"down: doubles again", "refused" + strings.Repeat(" refused", 32), active, 8 * time.Second},
 		{"down: up to backoff_max", "refused" + strings.Repeat(" refused", 400), active, 30 * time.Second},
 		{"between the first success and rise: fast", "ok timeout timeout timeout ok", active, 250 * msec},
-		{"a success ends the back-off", "refused refused refused ok refused", active, 4 * time.Second},
-		{"no back-off while nothing is eligible", "refused refused refused", PaceContext{}, 2 * time.Second},
+		{"a success ends the back-off", "refused" + strings.Repeat(" refused", 40) + " ok refused", active, 2 * time.Second},
+		{"no back-off while nothing is eligible", "refused" + strings.Repeat(" refused", 40), PaceContext{}, 2 * time.Second},
 		{"idle", "ok", PaceContext{NameHasEligible: true, Idle: true}, 30 * time.Second},
 		{"idle and a verdict pending: fast", "ok timeout", PaceContext{NameHasEligible: true, Idle: true}, 250 * msec},
 		{"idle and all down: idle", "refused", PaceContext{Idle: true}, 30 * time.Second},
@@ -283,7 +284,7 @@ func TestInterval(t *testing.T) {
 	}
 	short := *p
 	short.BackoffMax = time.Second // below interval
-	h := Health{State: Unhealthy, Backoff: 9}
+	h := Health{State: Unhealthy, Backoff: 9 * backoffStep}
 	if got := Interval(&short, &h, active); got != 2*time.Second {
 		t.Errorf("backoff_max below interval: %v", got)
 	}

@@ -306,7 +306,7 @@ func TestPropertyBackoffIsBounded(t *testing.T) {
 			State:   State(rapid.IntRange(0, 2).Draw(t, "state")),
 			Misses:  uint16(rapid.IntRange(0, 3).Draw(t, "misses")),
 			Oks:     uint16(rapid.IntRange(0, 3).Draw(t, "oks")),
-			Backoff: rapid.Uint8().Draw(t, "backoff"),
+			Backoff: rapid.Uint16().Draw(t, "backoff"),
 		}
 		ctx := PaceContext{rapid.Bool().Draw(t, "eligible"), rapid.Bool().Draw(t, "idle")}
 		if d := Interval(p, &h, ctx); d < p.FastInterval || d > max(p.BackoffMax, p.IdleInterval) {
