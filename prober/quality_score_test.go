@@ -2,6 +2,7 @@ package prober
 
 import (
 	"cmp"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -18,6 +19,8 @@ type score struct {
 	best     time.Duration               // sum of the best live latencies over asked - dead
 	excess   time.Duration               // and of what the answer was above them, by more than the margins
 	margin   time.Duration               // the same within the margins, where a switch would be needless
+	trueBest time.Duration               // best and excess once more, with what loss costs (weather.true)
+	trueOver time.Duration
 	switches int
 	needless int
 	onLoss   int // switches away from a lossy site, whose probes failed
@@ -68,10 +71,13 @@ func (w *world) judge(candidates []netip.Addr, answers []change, end time.Durati
 // weigh adds a piece of time in which nothing changes, but for what drifts.
 func (w *world) weigh(p *rank.Policy, s *score, sp *spell, candidates []netip.Addr, answer netip.Addr, from, to time.Duration) {
 	middle, d := from+(to-from)/2, to-from
-	best := time.Duration(-1)
+	best, trueBest := time.Duration(-1), time.Duration(math.MaxInt64)
 	for _, a := range candidates {
-		if x := w.at(middle, a); !x.dead && !x.ours && (best < 0 || x.whole < best) {
-			best = x.whole
+		if x := w.at(middle, a); !x.dead && !x.ours {
+			trueBest = min(trueBest, x.true)
+			if best < 0 || x.whole < best {
+				best = x.whole
+			}
 		}
 	}
 	if best < 0 {
@@ -90,6 +96,10 @@ func (w *world) weigh(p *rank.Policy, s *score, sp *spell, candidates []netip.Ad
 	}
 	sp.end()
 	s.best += d * best / time.Second
+	s.trueBest += d * trueBest / time.Second
+	if beats(p, trueBest, x.true) {
+		s.trueOver += d * (x.true - trueBest) / time.Second
+	}
 	if above := d * (x.whole - best) / time.Second; beats(p, best, x.whole) {
 		s.excess += above
 	} else {
@@ -175,6 +185,7 @@ func (w *world) ownTrouble(t time.Duration) bool {
 func (s *score) add(o *score) {
 	s.asked, s.dead, s.best = s.asked+o.asked, s.dead+o.dead, s.best+o.best
 	s.excess, s.margin = s.excess+o.excess, s.margin+o.margin
+	s.trueBest, s.trueOver = s.trueBest+o.trueBest, s.trueOver+o.trueOver
 	s.switches, s.needless, s.onLoss, s.moved = s.switches+o.switches, s.needless+o.needless, s.onLoss+o.onLoss, s.moved+o.moved
 	for i := range s.deaths {
 		s.deaths[i] += o.deaths[i]

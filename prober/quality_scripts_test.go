@@ -154,13 +154,13 @@ const excessGoal, tooMuch = 0.02, 0.08
 var scenarios = []scenario{
 	{"quiet", scriptQuiet, excessGoal},
 	{"crossing within the margins", scriptCrossing, excessGoal},
-	{"deaths by refusal", scriptDeaths(refuses), tooMuch},
-	{"deaths by hanging", scriptDeaths(hangs, silent), tooMuch},
+	{"deaths by refusal", scriptDeaths(refuses), excessGoal},
+	{"deaths by hanging", scriptDeaths(hangs, silent), excessGoal},
 	{"brown-outs", scriptBrownOuts, excessGoal},
 	{"loss", scriptLoss, tooMuch},
 	{"slow drift", scriptDrift, excessGoal},
-	{"flaps", scriptFlaps, tooMuch},
-	{"regions lost, in part and whole", scriptRegions, tooMuch},
+	{"flaps", scriptFlaps, excessGoal},
+	{"regions lost, in part and whole", scriptRegions, excessGoal},
 	{"own network cut", scriptOwnCut, excessGoal},
 	{"mixed", scriptMixed, excessGoal},
 }

@@ -91,6 +91,7 @@ type weather struct {
 	loss  float64
 	delay time.Duration // round trip, without jitter
 	whole time.Duration // a request on a new connection: two round trips and the server's time
+	true  time.Duration // the same in the mean, with what TCP waits before it sends again what is lost
 }
 
 func (w *world) at(now time.Duration, a netip.Addr) weather {
@@ -113,7 +114,15 @@ func (w *world) at(now time.Duration, a netip.Addr) weather {
 		}
 	}
 	out.whole = 2*out.delay + s.server
+	lost := 1 - (1-out.loss)*(1-out.loss)
+	out.true = out.whole + resent(lost, synTimeout) + resent(lost, segmentTimeout)
 	return out
+}
+
+// resent is what retransmissions add to an exchange in the mean: the share lost of its tries fails,
+// each wait is twice the one before, and after three of them a client gives up.
+func resent(lost float64, first time.Duration) time.Duration {
+	return time.Duration(float64(first) * (lost + 2*lost*lost + 4*lost*lost*lost))
 }
 
 // dice are one packet exchange's fortunes: lost, or delayed by jitter, 4 % in the mean, with a

@@ -81,6 +81,8 @@ func (d *decider) tierReason(r *Reason, m *FamilyMemory) {
 func (d *decider) slowerReason(i, incumbent int, r *Reason, m *FamilyMemory) {
 	r.than = d.views[incumbent].latency
 	switch {
+	case d.beats(i, incumbent) && d.missing(i):
+		r.code = reasonMissing
 	case d.beats(i, incumbent):
 		r.code, r.limit = reasonChallenge, d.p.Hold
 		r.since = d.since(d.eps[i].Key.Addr, m.Faster)

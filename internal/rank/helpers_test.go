@@ -43,7 +43,7 @@ type name struct {
 	last   Decision
 }
 
-// newName makes a name from lines like "10.0.0.1 healthy 3ms tier=1 weight=0 drain gone"; the
+// newName makes a name from lines like "10.0.0.1 healthy 3ms tier=1 weight=0 misses=1 drain gone"; the
 // address is the label.
 func newName(t tb, p *Policy, lines ...string) *name {
 	n := &name{t: t, p: p}
@@ -90,6 +90,9 @@ func setField(e *Endpoint, f string) error {
 		return err
 	case "weight":
 		_, err := fmt.Sscan(value, &e.Weight)
+		return err
+	case "misses":
+		_, err := fmt.Sscan(value, &e.Health.Misses)
 		return err
 	case "gone":
 		e.Gone = value != "false"

@@ -52,6 +52,7 @@ const (
 	reasonSlower    // not faster than the incumbent
 	reasonMargin    // faster by less than switch_min or switch_ratio
 	reasonChallenge // faster, waits out hold
+	reasonMissing   // faster, but its last probe failed: its hold begins anew
 	reasonNoFigure  // no latency to rank by
 	reasonOutside   // outside the group
 	reasonUnused    // eligible, but min_healthy made it all down
@@ -150,6 +151,8 @@ func (r *Reason) eligibleText() string {
 		return r.marginText()
 	case reasonChallenge:
 		return fmt.Sprintf("%s faster than the incumbent%s, takes over after hold %s", ms(r.than-r.lat), sinceText(r.since), ms(r.limit))
+	case reasonMissing:
+		return ms(r.than-r.lat) + " faster than the incumbent, but its last probe failed"
 	case reasonNoFigure:
 		return "no latency to rank it by"
 	case reasonOutside:

@@ -232,6 +232,28 @@ var selectionStories = []story{
 		},
 	},
 	{
+		rule: "4: a challenger that misses a probe has not been faster for hold",
+		eps:  []string{"10.0.0.1 healthy 90ms", "10.0.0.2 healthy 95ms"},
+		steps: []step{
+			{0, "", "normal 10.0.0.1", ""},
+			{1, "10.0.0.2 10ms", "normal 10.0.0.1", ""},
+			{9, "10.0.0.2 misses=1", "normal 10.0.0.1", ""},
+			{9.25, "10.0.0.2 misses=0", "normal 10.0.0.1", ""},
+			{11.5, "", "normal 10.0.0.1", ""},
+			{19.24, "", "normal 10.0.0.1", ""},
+			{19.25, "", "normal 10.0.0.2", ""},
+		},
+	},
+	{
+		rule: "4: the incumbent is no worse for a miss, and neither is who is forced up",
+		eps:  []string{"10.0.0.1 healthy 90ms", "10.0.0.2 unhealthy 10ms up misses=9"},
+		steps: []step{
+			{0, "10.0.0.2 down", "normal 10.0.0.1", ""},
+			{1, "10.0.0.2 up; 10.0.0.1 misses=1", "normal 10.0.0.1", ""},
+			{11, "", "normal 10.0.0.2", ""},
+		},
+	},
+	{
 		rule:   "4: group: one without a latency is out beside those with one, in among its like",
 		policy: func(p *Policy) { p.Select = Group },
 		eps:    []string{"10.0.0.1 healthy 12ms", "10.0.0.2 up", "10.0.0.3 up"},
