@@ -70,6 +70,7 @@ func askUDP(pr *probe, m *dns.Msg) (*dns.Msg, error) {
 	}
 	defer c.Close()
 	defer context.AfterFunc(pr, func() { c.Close() })()
+	pr.act()
 	return ask(pr, c, m)
 }
 

@@ -36,6 +36,7 @@ func checkExec(pr *probe) {
 	cmd.Cancel = func() error { return killGroup(cmd) }
 	cmd.WaitDelay = execGrace
 	pr.tracef(">", "%s, %d arguments", pr.check.Command, len(pr.check.Args)) // not themselves: see hide.go
+	pr.act()
 	err := cmd.Start()
 	if err == nil {
 		err = cmd.Wait()

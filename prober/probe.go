@@ -24,7 +24,9 @@ type probe struct {
 	start    time.Time // of the probe
 	deadline time.Time
 	try      int
-	tryStart time.Time // of the connect of the present try; moved by what our own process was late
+	tryStart time.Time     // of the connect of the present try; moved by what our own process was late
+	acted    bool          // the try has done its first step
+	late     time.Duration // how much that was, in all tries
 	phases   rank.Phases
 
 	samples    []rank.Sample // one for each try, keys unset
@@ -47,6 +49,7 @@ func (pr *probe) begin() {
 func (pr *probe) beginTry(n int) {
 	pr.try = n
 	pr.tryStart = time.Now()
+	pr.acted = false
 	pr.phases = rank.Phases{}
 }
 
@@ -82,7 +85,25 @@ func (pr *probe) elapsed() time.Duration {
 }
 
 // excuse takes time that our own process wasted out of all phases yet to come.
-func (pr *probe) excuse(late time.Duration) { pr.tryStart = pr.tryStart.Add(late) }
+func (pr *probe) excuse(late time.Duration) {
+	pr.tryStart = pr.tryStart.Add(late)
+	pr.late += late
+}
+
+// act is called before the first step of a try: until then nothing was to be waited for.
+func (pr *probe) act() {
+	if !pr.acted {
+		pr.acted = true
+		pr.excuseSince(pr.tryStart)
+	}
+}
+
+// excuseSince excuses the time since an earlier step, if it is long: nothing was to be waited for.
+func (pr *probe) excuseSince(step time.Time) {
+	if late := time.Since(step); late >= lateEnough {
+		pr.excuse(late)
+	}
+}
 
 // end records the verdict of the present try. Until another one follows it is the final one.
 // A phase that the check does not have counts as reached with the next one that it has.

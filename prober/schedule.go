@@ -179,10 +179,15 @@ func (p *Prober) runProbe(pr *probe) {
 		}
 	}()
 	pr.begin()
+	if usesTCP(pr.check) { // then the connection knows what was late
+		p.o.run(pr)
+		pr.markDelayed(pr.late)
+		return
+	}
 	mark := p.stalls.enter(pr.start)
 	bug.Here("probe")
 	p.o.run(pr)
-	pr.markDelayed(p.stalls.leave(mark))
+	pr.markDelayed(pr.late + p.stalls.leave(mark))
 }
 
 // finish hands the samples out, plans the next probe, and returns the job that takes the slot
