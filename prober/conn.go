@@ -8,9 +8,12 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hard/internal/mmsg"
 )
 
 // conn is one TCP connection of a probe. It ends with the probe: at its deadline, and when the
@@ -28,9 +31,9 @@ type conn struct {
 	graced bool      // the deadline was noticed late, but what was waited for had come
 	read   time.Time // when something was last read
 	wake   chan struct{}
-	timer  *time.Timer
-	sa4    unix.SockaddrInet4
-	sa6    unix.SockaddrInet6
+	ready  atomic.Bool // what was waited for has come
+	over   atomic.Bool // the deadline has passed
+	alarm  alarm       // rings at the deadline, while added
 }
 
 // Our own process may be late: stopped, suspended, or without CPU. What it was late at each step is
@@ -43,9 +46,9 @@ type conn struct {
 const lateEnough = 8 * time.Millisecond
 
 var conns = sync.Pool{New: func() any {
-	t := time.NewTimer(never)
-	t.Stop()
-	return &conn{wake: make(chan struct{}, 1), timer: t}
+	c := &conn{wake: make(chan struct{}, 1)}
+	c.alarm.ring = func() { c.stir(&c.over) }
+	return c
 }}
 
 // dial connects to the probe's endpoint and, with the connection, sends first. Without it the
@@ -78,17 +81,17 @@ func openSocket(to, source netip.Addr, dataFollows bool) (int, error) {
 	if to.Is4() {
 		family = unix.AF_INET
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
+	fd, errno := mmsg.Socket(family)
+	if errno != 0 {
+		return -1, errno
 	}
-	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	mmsg.SetLinger(fd, unix.Linger{Onoff: 1})
 	if dataFollows {
 		// The ACK that ends the handshake waits for the request: one packet less.
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
+		mmsg.SetInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
 	} else {
 		// What is written later, in pieces (TLS), must not wait for ACKs.
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		mmsg.SetInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	}
 	if source.IsValid() {
 		if err := bindTo(fd, source); err != nil {
@@ -102,18 +105,22 @@ func openSocket(to, source netip.Addr, dataFollows bool) (int, error) {
 func bindTo(fd int, source netip.Addr) error {
 	// The port is chosen by connect, per peer: 28,000 probes of one peer, not of all.
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
-	var c conn
-	return unix.Bind(fd, c.sockaddr(netip.AddrPortFrom(source, 0)))
+	if source.Is4() {
+		return unix.Bind(fd, &unix.SockaddrInet4{Addr: source.As4()})
+	}
+	return unix.Bind(fd, &unix.SockaddrInet6{Addr: source.As16(), ZoneId: zoneID(source.Zone())})
 }
 
-// sockaddr fills the connection's own buffers.
-func (c *conn) sockaddr(to netip.AddrPort) unix.Sockaddr {
-	if to.Addr().Is4() {
-		c.sa4 = unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
-		return &c.sa4
+// startConnect connects a non-blocking socket; nil also says that it has begun to.
+func startConnect(fd int, to netip.Addr, port uint16) error {
+	if zone := to.Zone(); zone != "" {
+		to = to.WithZone(strconv.FormatUint(uint64(zoneID(zone)), 10))
 	}
-	c.sa6 = unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16(), ZoneId: zoneID(to.Addr().Zone())}
-	return &c.sa6
+	sa := mmsg.AddrFrom(netip.AddrPortFrom(to, port))
+	if errno := mmsg.Connect(fd, &sa); errno != 0 && errno != unix.EINPROGRESS && errno != unix.EINTR {
+		return errno
+	}
+	return nil
 }
 
 // zoneID turns the zone of a link-local address into an interface index.
@@ -133,22 +140,24 @@ func zoneID(zone string) uint32 {
 // a wait nor a question is needed to know that.
 func (c *conn) connect(to netip.AddrPort, first []byte) error {
 	c.pr.act()
-	if err := unix.Connect(c.fd, c.sockaddr(to)); err != nil && err != unix.EINPROGRESS && err != unix.EINTR {
+	if err := startConnect(c.fd, to.Addr(), to.Port()); err != nil {
 		return err
 	}
-	n, err := unix.Write(c.fd, first)
-	if err == unix.EAGAIN {
-		if err = c.waitConnected(); err != nil {
+	n, errno := mmsg.Write(c.fd, first)
+	switch errno {
+	case 0:
+	case unix.EAGAIN:
+		if err := c.waitConnected(); err != nil {
 			return err
 		}
-		n = 0
-	} else if err != nil {
-		return err
+	default:
+		return errno
 	}
 	c.pr.connected()
-	if n < len(first) {
-		_, err = c.Write(first[n:])
+	if n == len(first) {
+		return nil
 	}
+	_, err := c.Write(first[n:])
 	return err
 }
 
@@ -158,14 +167,12 @@ func (c *conn) waitConnected() error {
 	if err := c.wait(unix.EPOLLOUT); err != nil {
 		return err
 	}
-	if errno, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil {
-		return err
-	} else if errno != 0 {
-		return unix.Errno(errno)
+	if errno := mmsg.SocketError(c.fd); errno != 0 {
+		return errno
 	}
-	info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	info, errno := mmsg.TCPInfo(c.fd)
 	switch {
-	case err != nil:
+	case errno != 0:
 	case info.Total_retrans == 0 && info.Rtt > 0:
 		c.pr.excuse(max(0, time.Since(c.pr.tryStart)-time.Duration(info.Rtt)*time.Microsecond))
 	case info.Last_ack_recv >= uint32(lateEnough/time.Millisecond): // with retransmissions the rest is the network's
@@ -181,20 +188,24 @@ func (c *conn) wait(events uint32) error {
 		err = c.r.rearm(c.fd, events)
 	} else {
 		c.added = true
-		c.timer.Reset(time.Until(c.pr.deadline))
+		c.r.set(&c.alarm, time.Until(c.pr.deadline))
 		err = c.r.add(c.fd, events, c)
 	}
 	if err != nil {
 		return err
 	}
-	select {
-	case <-c.wake:
-		return nil
-	case <-c.timer.C:
-		c.timer.Reset(0) // for the next wait
-		return c.expired(events)
-	case <-c.pr.done:
-		return context.Canceled
+	for {
+		switch {
+		case c.ready.Swap(false):
+			return nil
+		case c.over.Load():
+			return c.expired(events)
+		}
+		select {
+		case <-c.wake:
+		case <-c.pr.done:
+			return context.Canceled
+		}
 	}
 }
 
@@ -210,8 +221,8 @@ func (c *conn) expired(events uint32) error {
 	if n, err := unix.Poll(ready, 0); n < 1 || err != nil {
 		return os.ErrDeadlineExceeded
 	}
-	info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	if err != nil {
+	info, errno := mmsg.TCPInfo(c.fd)
+	if errno != 0 {
 		return nil
 	}
 	ago := info.Last_data_recv
@@ -225,7 +236,11 @@ func (c *conn) expired(events uint32) error {
 }
 
 // event is the reactor's call.
-func (c *conn) event(uint32) {
+func (c *conn) event(uint32) { c.stir(&c.ready) }
+
+// stir wakes the probe's goroutine up because of something.
+func (c *conn) stir(because *atomic.Bool) {
+	because.Store(true)
 	select {
 	case c.wake <- struct{}{}:
 	default:
@@ -240,7 +255,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	var waited time.Time
 	for {
 		if !c.virgin {
-			n, err := unix.Read(c.fd, b)
+			n, errno := mmsg.Read(c.fd, b)
 			switch {
 			case n > 0:
 				c.read = time.Now()
@@ -248,10 +263,10 @@ func (c *conn) Read(b []byte) (int, error) {
 					c.excuseLateRead()
 				}
 				return n, nil
-			case err == nil:
+			case errno == 0:
 				return 0, io.EOF
-			case err != unix.EAGAIN && err != unix.EINTR:
-				return 0, err
+			case errno != unix.EAGAIN && errno != unix.EINTR:
+				return 0, errno
 			}
 		}
 		c.virgin = false
@@ -266,8 +281,8 @@ func (c *conn) Read(b []byte) (int, error) {
 
 // excuseLateRead asks the kernel how long ago the bytes just read had come.
 func (c *conn) excuseLateRead() {
-	info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	if err != nil {
+	info, errno := mmsg.TCPInfo(c.fd)
+	if errno != 0 {
 		return
 	}
 	if late := time.Duration(info.Last_data_recv) * time.Millisecond; late >= lateEnough {
@@ -282,16 +297,17 @@ func (c *conn) Write(b []byte) (int, error) {
 	}
 	done := 0
 	for done < len(b) {
-		n, err := unix.Write(c.fd, b[done:])
-		switch {
-		case err == nil:
+		n, errno := mmsg.Write(c.fd, b[done:])
+		switch errno {
+		case 0:
 			done += n
-		case err == unix.EAGAIN:
+		case unix.EAGAIN:
 			if err := c.wait(unix.EPOLLOUT); err != nil {
 				return done, err
 			}
-		case err != unix.EINTR:
-			return done, err
+		case unix.EINTR:
+		default:
+			return done, errno
 		}
 	}
 	return done, nil
@@ -304,11 +320,11 @@ func (c *conn) Close() error {
 	}
 	if c.added {
 		c.r.forget(c.fd)
-		c.timer.Stop()
+		c.r.unset(&c.alarm)
 	}
-	err := unix.Close(c.fd)
+	mmsg.Close(c.fd)
 	c.recycle()
-	return err
+	return nil
 }
 
 func (c *conn) recycle() {
@@ -316,6 +332,8 @@ func (c *conn) recycle() {
 	case <-c.wake:
 	default:
 	}
+	c.ready.Store(false)
+	c.over.Store(false)
 	c.fd, c.pr, c.r = -1, nil, nil
 	conns.Put(c)
 }

@@ -68,7 +68,7 @@ type Prober struct {
 	stalls   *stallMeter
 	lookups  *lookups
 	quit     chan struct{}
-	timer    *time.Timer
+	clock    clock
 	counters counters
 
 	wg sync.WaitGroup // loop, running probes, watchers' events
@@ -101,7 +101,6 @@ func New(o Options) *Prober {
 		net:     &network{},
 		stalls:  &stallMeter{},
 		quit:    make(chan struct{}),
-		timer:   time.NewTimer(never),
 		jobs:    make(map[jobID]*job),
 		members: make(map[rank.Key]*member),
 		names:   make(map[string][]*member),
@@ -111,6 +110,7 @@ func New(o Options) *Prober {
 		p.maxRuns = defaultInflight()
 	}
 	p.http = newHTTPRunner(p.net)
+	p.clock.rung = make(chan struct{}, 1)
 	p.lookups = newLookups(o.Lookup, o.Sink.Addresses, p.log)
 	if p.o.run == nil {
 		p.o.run = p.check
@@ -135,6 +135,7 @@ func (p *Prober) Start() {
 		return
 	}
 	p.started = true
+	p.clock.start(p.net, p.o.run != nil)
 	p.wg.Add(1)
 	go p.loop()
 	p.lookups.start()

@@ -55,17 +55,17 @@ func (p *Prober) armLocked() {
 	}
 	if due := p.heap.head().due; due < p.armed {
 		p.armed = due
-		p.timer.Reset(max(0, due.sub(p.now())))
+		p.clock.set(due.sub(p.now()))
 	}
 }
 
 // loop is the schedule's goroutine: it starts what is due.
 func (p *Prober) loop() {
 	defer p.wg.Done()
-	defer p.timer.Stop()
+	defer p.clock.stop()
 	for {
 		select {
-		case <-p.timer.C:
+		case <-p.clock.rung:
 			p.startDue()
 		case <-p.quit:
 			return

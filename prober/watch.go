@@ -1,7 +1,6 @@
 package prober
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
@@ -117,9 +116,7 @@ func (w *watcher) open() (*watchConn, error) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepIdle)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepInterval)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
-	var sa conn // for its address buffers
-	err = unix.Connect(fd, sa.sockaddr(netip.AddrPortFrom(addr, port(check))))
-	if err != nil && err != unix.EINPROGRESS && err != unix.EINTR {
+	if err := startConnect(fd, addr, port(check)); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
