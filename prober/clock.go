@@ -5,15 +5,16 @@ import "time"
 // clock tells the schedule's goroutine when the next probe is due: an alarm of the reactor, or one of
 // the runtime's timers where there is no reactor.
 type clock struct {
-	rung  chan struct{}
-	r     *reactor // nil: timer is used
-	alarm alarm
-	timer *time.Timer
+	rung    chan struct{}
+	virtual bool     // tests run in a time of their own
+	r       *reactor // nil: timer is used
+	alarm   alarm
+	timer   *time.Timer
 }
 
-// start makes the clock ready. virtual is for tests that run in time of their own.
-func (c *clock) start(n *network, virtual bool) {
-	if !virtual {
+// start makes the clock ready.
+func (c *clock) start(n *network) {
+	if !c.virtual {
 		if r, err := n.get(); err == nil {
 			c.r, c.alarm.ring = r, c.ring
 			return

@@ -110,7 +110,7 @@ func New(o Options) *Prober {
 		p.maxRuns = defaultInflight()
 	}
 	p.http = newHTTPRunner(p.net)
-	p.clock.rung = make(chan struct{}, 1)
+	p.clock = clock{rung: make(chan struct{}, 1), virtual: o.run != nil}
 	p.lookups = newLookups(o.Lookup, o.Sink.Addresses, p.log)
 	if p.o.run == nil {
 		p.o.run = p.check
@@ -135,7 +135,7 @@ func (p *Prober) Start() {
 		return
 	}
 	p.started = true
-	p.clock.start(p.net, p.o.run != nil)
+	p.clock.start(p.net)
 	p.wg.Add(1)
 	go p.loop()
 	p.lookups.start()
