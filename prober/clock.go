@@ -3,19 +3,23 @@ package prober
 import "time"
 
 // clock tells the schedule's goroutine when the next probe is due: an alarm of the reactor, or one of
-// the runtime's timers where there is no reactor.
+// the runtime's timers where there is no reactor. Guarded by Prober.mu.
 type clock struct {
 	rung    chan struct{}
-	virtual bool     // tests run in a time of their own
-	r       *reactor // nil: timer is used
+	net     *network // nil: tests run in a time of their own
+	r       *reactor
 	alarm   alarm
 	timer   *time.Timer
+	started bool
 }
 
-// start makes the clock ready.
-func (c *clock) start(n *network) {
-	if !c.virtual {
-		if r, err := n.get(); err == nil {
+func newClock(n *network) clock { return clock{rung: make(chan struct{}, 1), net: n} }
+
+// start chooses the timer, with the first thing there is to wait for.
+func (c *clock) start() {
+	c.started = true
+	if c.net != nil {
+		if r, err := c.net.get(); err == nil {
 			c.r, c.alarm.ring = r, c.ring
 			return
 		}
@@ -32,6 +36,9 @@ func (c *clock) ring() {
 
 // set makes the clock ring once, after d, instead of what was set before.
 func (c *clock) set(d time.Duration) {
+	if !c.started {
+		c.start()
+	}
 	if c.r != nil {
 		c.r.set(&c.alarm, d)
 	} else {
@@ -39,11 +46,12 @@ func (c *clock) set(d time.Duration) {
 	}
 }
 
-// stop is called when nobody listens any more.
+// stop ends the ringing; nothing is set afterwards.
 func (c *clock) stop() {
-	if c.r != nil {
+	switch {
+	case c.r != nil:
 		c.r.unset(&c.alarm)
-	} else {
+	case c.timer != nil:
 		c.timer.Stop()
 	}
 }

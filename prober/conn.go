@@ -29,7 +29,8 @@ type conn struct {
 	added  bool
 	virgin bool      // nothing was read yet and a reply can't have come: wait before the first read
 	graced bool      // the deadline was noticed late, but what was waited for had come
-	read   time.Time // when something was last read
+	step   time.Time // when the last connect or write began, or read ended
+	heard  bool      // it was a read: the peer waits for us
 	wake   chan struct{}
 	ready  atomic.Bool // what was waited for has come
 	over   atomic.Bool // the deadline has passed
@@ -62,7 +63,7 @@ func (n *network) dial(pr *probe, port uint16, first []byte) (*conn, error) {
 		return nil, context.Canceled
 	}
 	c := conns.Get().(*conn)
-	c.r, c.pr, c.added, c.virgin, c.graced, c.read = r, pr, false, len(first) > 0, false, time.Time{}
+	c.r, c.pr, c.added, c.virgin, c.graced, c.heard = r, pr, false, len(first) > 0, false, false
 	c.fd, err = openSocket(pr.addr, pr.check.Source, len(first) > 0)
 	if err != nil {
 		c.recycle()
@@ -140,6 +141,7 @@ func zoneID(zone string) uint32 {
 // a wait nor a question is needed to know that.
 func (c *conn) connect(to netip.AddrPort, first []byte) error {
 	c.pr.act()
+	c.step = time.Now()
 	if err := startConnect(c.fd, to.Addr(), to.Port()); err != nil {
 		return err
 	}
@@ -252,16 +254,15 @@ func (c *conn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	var waited time.Time
 	for {
 		if !c.virgin {
 			n, errno := mmsg.Read(c.fd, b)
 			switch {
 			case n > 0:
-				c.read = time.Now()
-				if !waited.IsZero() && c.read.Sub(waited) >= lateEnough {
+				if time.Since(c.step) >= lateEnough {
 					c.excuseLateRead()
 				}
+				c.step, c.heard = time.Now(), true
 				return n, nil
 			case errno == 0:
 				return 0, io.EOF
@@ -270,9 +271,6 @@ func (c *conn) Read(b []byte) (int, error) {
 			}
 		}
 		c.virgin = false
-		if waited.IsZero() {
-			waited = time.Now()
-		}
 		if err := c.wait(unix.EPOLLIN | unix.EPOLLRDHUP); err != nil {
 			return 0, err
 		}
@@ -292,9 +290,10 @@ func (c *conn) excuseLateRead() {
 
 // Write writes all of b.
 func (c *conn) Write(b []byte) (int, error) {
-	if !c.read.IsZero() {
-		c.pr.excuseSince(c.read) // the peer waits for our answer to what was read
+	if c.heard {
+		c.pr.excuseSince(c.step)
 	}
+	c.step, c.heard = time.Now(), false
 	done := 0
 	for done < len(b) {
 		n, errno := mmsg.Write(c.fd, b[done:])

@@ -51,7 +51,8 @@ type Options struct {
 	// the descriptor limit leaves, between 8 and 4096.
 	MaxInflight int
 
-	run func(*probe) // what runs one probe; tests of the schedule set it
+	run     func(*probe) // what runs one probe; tests of the schedule set it
+	virtual bool         // tests in a time of their own: no socket is waited for, the clock included
 }
 
 // Prober runs the checks. Make it with New, then Start; Stop ends it.
@@ -110,7 +111,10 @@ func New(o Options) *Prober {
 		p.maxRuns = defaultInflight()
 	}
 	p.http = newHTTPRunner(p.net)
-	p.clock = clock{rung: make(chan struct{}, 1), virtual: o.run != nil}
+	p.clock = newClock(p.net)
+	if o.run != nil || o.virtual {
+		p.clock = newClock(nil)
+	}
 	p.lookups = newLookups(o.Lookup, o.Sink.Addresses, p.log)
 	if p.o.run == nil {
 		p.o.run = p.check
@@ -135,7 +139,6 @@ func (p *Prober) Start() {
 		return
 	}
 	p.started = true
-	p.clock.start(p.net)
 	p.wg.Add(1)
 	go p.loop()
 	p.lookups.start()
@@ -148,6 +151,7 @@ func (p *Prober) Stop(ctx context.Context) error {
 	p.mu.Lock()
 	if !p.stopped {
 		p.stopped = true
+		p.clock.stop()
 		close(p.quit)
 		for _, j := range p.jobs {
 			j.cancelLocked()

@@ -28,8 +28,19 @@ const (
 	// once they would measure each other. The rest starts when the replies had their turn.
 	maxBatch = 32
 
-	// spread is the jitter of an interval, to either side.
-	spread = 0.1
+	// spread is the jitter of an interval, to either side. earlier is the part of it to the early side
+	// that is kept for starting together with others.
+	spread, earlier = 0.1, 0.05
+
+	// company is how many probes start together although the last of them are early, by earlier of
+	// their interval and at most earliest. They share their jitter and so stay together. A wake-up
+	// costs an idle process several times what a probe does: with 10 endpoints probed every 2 s a
+	// second of probing took 1.5 ms of CPU with company and 2.6 without.
+	company  = 8
+	earliest = 100 * time.Millisecond
+
+	// leastSlots is how many places there are in an interval where the endpoints are few.
+	leastSlots = 5
 )
 
 func (p *Prober) now() moment { return moment(time.Since(p.base)) }
@@ -62,7 +73,6 @@ func (p *Prober) armLocked() {
 // loop is the schedule's goroutine: it starts what is due.
 func (p *Prober) loop() {
 	defer p.wg.Done()
-	defer p.clock.stop()
 	for {
 		select {
 		case <-p.clock.rung:
@@ -78,13 +88,14 @@ func (p *Prober) startDue() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.armed = moment(never)
-	now := p.now()
+	now, jitter := p.now(), drawJitter()
 	for n := 0; n < maxBatch && p.heap.len() > 0 && !p.stopped; n++ {
 		j := p.heap.head()
-		if j.due > now.add(min(slack, j.every/10)) {
+		if j.due > now.add(j.slackLocked(now, n)) {
 			break
 		}
 		p.heap.remove(j)
+		j.jitter = jitter
 		if p.running >= p.maxRuns {
 			j.waiting = true
 			p.ready.push(j)
@@ -95,6 +106,19 @@ func (p *Prober) startDue() {
 		p.employLocked(j)
 	}
 	p.armLocked()
+}
+
+// drawJitter is a part of an interval, from -spread to spread less what may be earlier.
+func drawJitter() float64 { return rand.Float64()*(2*spread-earlier) - spread + earlier }
+
+// slackLocked is how much too early a job may start as the n-th that starts together. A time to
+// wait that was asked for is kept.
+func (j *job) slackLocked(now moment, n int) time.Duration {
+	d := min(slack, j.every/10)
+	if n < company && j.floor <= now {
+		d = max(d, min(earliest, time.Duration(earlier*float64(j.every))))
+	}
+	return d
 }
 
 // startLocked marks a job as running.
@@ -219,6 +243,7 @@ func (p *Prober) takeLocked() *job {
 			continue
 		}
 		p.reviveLocked(j)
+		j.jitter = drawJitter()
 		p.startLocked(j, p.now())
 		return j
 	}
@@ -313,20 +338,21 @@ func (j *job) breathLocked() time.Duration {
 }
 
 // dueLocked is when a job's interval after its last start ends. The first time that it is at its
-// steady pace it is put on its hash offset, never later than the interval would be.
+// steady pace it is put on its hash offset, never later than the interval would be. Offsets are
+// whole slots, so that few endpoints have company from the start and many are spread.
 func (p *Prober) dueLocked(j *job) moment {
 	if !j.aligned && j.every >= j.steadyLocked() {
 		j.aligned = true
-		phase := moment(uint64(j.every) >> 10 * uint64(j.offset>>10) >> 12)
 		cycle := moment(j.every)
+		slots := uint64(max(leastSlots, len(p.jobs)/(company/2)))
+		phase := cycle / moment(slots) * moment(uint64(j.offset)*slots>>32)
 		due := j.started - j.started%cycle + phase
 		for due < j.started+cycle/16 {
 			due += cycle
 		}
 		return min(due, j.started+cycle)
 	}
-	jitter := (2*rand.Float64() - 1) * spread
-	return j.started.add(j.every + time.Duration(jitter*float64(j.every)))
+	return j.started.add(j.every + time.Duration(j.jitter*float64(j.every)))
 }
 
 // steadyLocked is the shortest interval of a job's members when nothing is pending.

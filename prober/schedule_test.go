@@ -149,7 +149,7 @@ func TestIntervalAndJitter(t *testing.T) {
 				t.Errorf("%d probes in 100 s", n)
 			}
 		}
-		if early < 1000 || late < 1000 {
+		if early < 500 || late < 500 {
 			t.Errorf("no jitter: %d early, %d late", early, late)
 		}
 	})
@@ -456,7 +456,7 @@ func TestPanicEndsOneProbeOnly(t *testing.T) {
 func TestStaticIsProbedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink := newCollector()
-		p := New(Options{Sink: sink})
+		p := New(Options{Sink: sink, virtual: true})
 		p.Start()
 		tg := target(&config.Check{Kind: config.CheckStatic, Host: "x"}, time.Second)
 		p.SetName("x", []Target{tg})
