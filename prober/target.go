@@ -47,6 +47,7 @@ type job struct {
 	jitter   float64       // of the interval from there on, as a part of it
 	floor    moment        // not before this: the server asked us to slow down
 	running  bool
+	ending   bool // running, but its result is out
 	waiting  bool // in Prober.ready
 	again    bool // once more as soon as the running probe has ended
 	probed   bool // a probe has ended
@@ -231,6 +232,7 @@ func (p *Prober) ProbeAll() {
 
 func (p *Prober) probeNowLocked(j *job, now moment) {
 	if j.running || j.waiting {
+		j.again = j.again || j.ending // who has seen the result wants another one
 		return
 	}
 	if j.pos == 0 || j.due > now {
