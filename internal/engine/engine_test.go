@@ -255,7 +255,7 @@ func TestIntervals(t *testing.T) {
 			t.Errorf("verdict pending: %v", d)
 		}
 		s.probe("a.example", "192.0.2.1", rank.Refused, 0)
-		for range 10 {
+		for range 100 {
 			s.probe("a.example", "192.0.2.1", rank.Refused, 0)
 		}
 		if d := s.interval(a1); d != 30*time.Second {
