@@ -236,6 +236,7 @@ func (r *Resolver) bindOnce(want netip.AddrPort) (*endpoint, error) {
 		}
 		e.udp = append(e.udp, l)
 	}
+	e.openOutlets()
 	return e, nil
 }
 

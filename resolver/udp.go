@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hard/internal/answer"
 	"hard/internal/bug"
 	"hard/internal/mmsg"
@@ -40,6 +42,7 @@ type udpListener struct {
 	udp *net.UDPConn
 	raw syscall.RawConn
 	fd  int // valid until closed
+	out int // what replies leave by: fd, or an outlet (udp_out.go); valid until closed
 
 	// Owned by the goroutine of run.
 	rx      *mmsg.Receiver
@@ -69,8 +72,7 @@ func newUDPListener(r *Resolver, e *endpoint, c *net.UDPConn) (*udpListener, err
 	if err := raw.Control(func(x uintptr) { fd = int(x) }); err != nil {
 		return nil, err
 	}
-	tuneLoopback(fd, e.addr.Addr())
-	l := &udpListener{r: r, end: e, udp: c, raw: raw, fd: fd,
+	l := &udpListener{r: r, end: e, udp: c, raw: raw, fd: fd, out: fd,
 		rx: mmsg.NewReceiver(udpBatch, udpSize), tx: mmsg.NewSender(udpBatch),
 		rotor: r.answers.NewRotor(), counts: r.newCounts(0)}
 	l.drainFn = l.drain
@@ -141,7 +143,7 @@ func (l *udpListener) drain(fd uintptr) bool {
 			}
 			l.n, l.next = n, 0
 		}
-		l.serve(int(fd))
+		l.serve()
 		if l.n == 1 {
 			return false
 		}
@@ -155,7 +157,7 @@ func (l *udpListener) drain(fd uintptr) bool {
 func (l *udpListener) unfinished() bool { return l.next < l.n || l.tx.Len() > 0 || l.asked }
 
 // serve handles the batch in rx from next on, and sends the replies.
-func (l *udpListener) serve(fd int) {
+func (l *udpListener) serve() {
 	r := l.r
 	table := r.table.Load()
 	l.at = 0
@@ -171,7 +173,7 @@ func (l *udpListener) serve(fd int) {
 		l.handle(table, i)
 	}
 	if l.tx.Len() > 0 {
-		if lost, err := l.tx.Flush(fd); lost > 0 {
+		if lost, err := l.tx.Flush(l.out); lost > 0 {
 			l.lost(lost, err)
 		}
 		if sampled {
@@ -320,7 +322,7 @@ func (l *udpListener) writeReplies(out []outMessage) {
 		s.tx.Drop()
 		return
 	}
-	if lost, err := s.tx.Flush(l.fd); lost > 0 {
+	if lost, err := s.tx.Flush(l.out); lost > 0 {
 		l.lost(lost, err)
 	}
 }
@@ -337,5 +339,8 @@ func (l *udpListener) close() {
 	if !l.closed {
 		l.closed = true
 		l.udp.Close()
+		if l.out != l.fd {
+			unix.Close(l.out)
+		}
 	}
 }

@@ -165,7 +165,7 @@ func TestBatchAllocatesNothing(t *testing.T) {
 		for n := 0; n < 8; {
 			got, _ := l.rx.Recv(l.fd)
 			l.n, l.next = got, 0
-			l.serve(l.fd)
+			l.serve()
 			n += got
 		}
 	}); n != 0 {
