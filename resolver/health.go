@@ -93,6 +93,10 @@ func (f *forwarder) replied(u *upstream, now int64, good bool) {
 			h.backoff.Store(0)
 			if s == stateDown {
 				f.logBack(u)
+				// What answers there now may be another one, which leads back to us: two hosts that
+				// have each other as upstream start one after the other.
+				f.canarySoon(u, now)
+				f.kickProber()
 			}
 		}
 	}
