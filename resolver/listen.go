@@ -1,15 +1,9 @@
 package resolver
 
 import (
-	"context"
-	"errors"
-	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"hard/internal/answer"
 	"hard/internal/mmsg"
@@ -102,11 +96,12 @@ func (c *inProcess) later(int32) {}
 // endpoint is one address of [listen].dns: some UDP sockets and a TCP socket
 // with the same port. Immutable but for retire.
 type endpoint struct {
-	want netip.AddrPort // as configured, perhaps with port 0
-	addr netip.AddrPort // as bound
-	udp  []*udpListener
-	tcp  *tcpListener
-	wg   sync.WaitGroup // their goroutines
+	want  netip.AddrPort // as configured, perhaps with port 0
+	addr  netip.AddrPort // as bound
+	udp   []*udpListener
+	tcp   *tcpListener
+	given map[any]bool   // their connections that somebody else had bound for us
+	wg    sync.WaitGroup // their goroutines
 
 	mu     sync.Mutex  // guards the rest
 	retire *time.Timer // closes the sockets of an address that was given up
@@ -153,156 +148,4 @@ func (e *endpoint) setRetire(t *time.Timer) {
 		t.Stop()
 	}
 	e.retire = t
-}
-
-// bindAll binds all addresses or none.
-func (r *Resolver) bindAll(addrs []netip.AddrPort) ([]*endpoint, error) {
-	var eps []*endpoint
-	var errs []error
-	for _, a := range addrs {
-		e, err := r.bindIfPossible(a)
-		if err != nil {
-			errs = append(errs, err)
-		} else if e != nil {
-			eps = append(eps, e)
-		}
-	}
-	if len(eps) == 0 && len(errs) == 0 {
-		errs = append(errs, errNoAddress)
-	}
-	if len(errs) > 0 {
-		for _, e := range eps {
-			e.close()
-		}
-		return nil, errors.Join(errs...)
-	}
-	return eps, nil
-}
-
-var errNoAddress = errors.New("no address to listen on")
-
-// bindIfPossible is bind, but an IPv6 loopback address that this host does not
-// have is left out with a warning (requirement 18): nil and no error.
-func (r *Resolver) bindIfPossible(a netip.AddrPort) (*endpoint, error) {
-	e, err := r.bind(a)
-	if err != nil && isMissingIPv6(a, err) {
-		r.log.Warn("this host has no IPv6; not listening there", "address", a.String())
-		return nil, nil
-	}
-	return e, err
-}
-
-func isMissingIPv6(a netip.AddrPort, err error) bool {
-	return a.Addr().Is6() && a.Addr().IsLoopback() &&
-		(errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT))
-}
-
-// portTries bounds the search for a port that is free for UDP and TCP.
-const portTries = 50
-
-func (r *Resolver) bind(want netip.AddrPort) (*endpoint, error) {
-	for try := 1; ; try++ {
-		e, err := r.bindOnce(want)
-		if err == nil || want.Port() != 0 || try == portTries || !errors.Is(err, syscall.EADDRINUSE) {
-			return e, err
-		}
-	}
-}
-
-func (r *Resolver) bindOnce(want netip.AddrPort) (*endpoint, error) {
-	conns, err := bindUDP(want, r.listeners)
-	if err != nil {
-		return nil, listenError("udp", want, err)
-	}
-	addr := conns[0].LocalAddr().(*net.UDPAddr).AddrPort()
-	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
-	lc := net.ListenConfig{KeepAlive: -1} // idle connections are closed by us long before
-	ln, err := lc.Listen(context.Background(), "tcp", addr.String())
-	if err != nil {
-		closeAll(conns)
-		return nil, listenError("tcp", addr, err)
-	}
-	e := &endpoint{want: want, addr: addr}
-	e.tcp = &tcpListener{s: r.tcp, end: e, ln: ln.(*net.TCPListener)}
-	for i, c := range conns {
-		l, err := newUDPListener(r, e, c)
-		if err != nil {
-			ln.Close()
-			closeAll(conns[i:])
-			for _, l := range e.udp {
-				l.close()
-			}
-			return nil, listenError("udp", addr, err)
-		}
-		e.udp = append(e.udp, l)
-	}
-	e.openOutlets()
-	return e, nil
-}
-
-func closeAll(conns []*net.UDPConn) {
-	for _, c := range conns {
-		c.Close()
-	}
-}
-
-// bindUDP makes n sockets for one address, among which the kernel spreads the
-// clients. The first is bound without SO_REUSEPORT, so that this fails if
-// anybody else has the port, a second instance of ours included (requirement
-// 97); it gets the option afterwards, when the port is taken, so that our others
-// may join. A single socket stays without: the kernel then need not hash.
-func bindUDP(addr netip.AddrPort, n int) ([]*net.UDPConn, error) {
-	var conns []*net.UDPConn
-	for i := range n {
-		c, err := bindOneUDP(addr, i > 0)
-		if err == nil {
-			conns = append(conns, c)
-			if i == 0 && n > 1 {
-				err = setReusePort(c)
-			}
-		}
-		if err != nil {
-			closeAll(conns)
-			return nil, err
-		}
-		addr = netip.AddrPortFrom(addr.Addr(), uint16(c.LocalAddr().(*net.UDPAddr).Port))
-	}
-	return conns, nil
-}
-
-// udpReceiveBuffer is asked for in bytes; the kernel doubles it for its own
-// needs, and caps it at net.core.rmem_max unless we may override that. A
-// waiting query counts for about 770 bytes: 1 MiB is a burst of 2,700
-// (requirement 75 wants 500). Memory is used only while queries wait.
-const udpReceiveBuffer = 1 << 20
-
-func bindOneUDP(addr netip.AddrPort, shared bool) (*net.UDPConn, error) {
-	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
-		var err error
-		cerr := rc.Control(func(fd uintptr) {
-			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, udpReceiveBuffer) != nil {
-				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, udpReceiveBuffer)
-			}
-			if err == nil && shared {
-				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-			}
-		})
-		return errors.Join(cerr, err)
-	}}
-	c, err := lc.ListenPacket(context.Background(), "udp", addr.String())
-	if err != nil {
-		return nil, err
-	}
-	return c.(*net.UDPConn), nil
-}
-
-func setReusePort(c *net.UDPConn) error {
-	rc, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	cerr := rc.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-	})
-	return errors.Join(cerr, err)
 }

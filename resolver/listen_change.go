@@ -19,7 +19,7 @@ type ListenChange struct {
 func (r *Resolver) PrepareListen(addrs []netip.AddrPort) (*ListenChange, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.stopped {
+	if r.stopped || r.left {
 		return nil, errStopped
 	}
 	c := &ListenChange{r: r}
@@ -56,7 +56,7 @@ const retireAfter = 5 * time.Second
 func (c *ListenChange) Commit() {
 	r := c.r
 	r.mu.Lock()
-	if r.stopped {
+	if r.stopped || r.left {
 		r.mu.Unlock()
 		c.Abort()
 		return

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -34,6 +35,12 @@ type Options struct {
 	Asked     func(slot int) // somebody asked for a name whose entry is marked Idle; must not block; may be nil
 	LogQuery  bool           // one record per query, at level info
 	Listeners int            // UDP sockets (SO_REUSEPORT) per address; 0 = GOMAXPROCS
+
+	// Inherited are sockets that somebody else has bound. New takes them over, whether it fails or
+	// not: those whose address is in Listen are used in place of new ones, the rest is closed.
+	Inherited []*os.File
+	// Unclaimed is told the addresses of those that are closed; may be nil.
+	Unclaimed func(addrs []netip.AddrPort)
 }
 
 // UpstreamOptions is the forwarder's configuration; it can be swapped as a whole while serving.
@@ -96,7 +103,8 @@ type Resolver struct {
 	held      *holds
 	tcp       *tcpServer
 	answers   *answer.Counters
-	shared    [2]*counts // UDP and TCP, of replies given by other goroutines than listeners': the forwarder's above all
+	inherited *inheritance // empty once New has returned
+	shared    [2]*counts   // UDP and TCP, of replies given by other goroutines than listeners': the forwarder's above all
 
 	// Any goroutine.
 	table    atomic.Pointer[answer.Table] // nil until the first Publish
@@ -110,6 +118,7 @@ type Resolver struct {
 	endpoints []*endpoint // in the configuration's order
 	retired   []*endpoint // given up, open for the last replies
 	started   bool
+	left      bool
 	stopped   bool
 }
 
@@ -133,7 +142,11 @@ func New(o Options) (*Resolver, error) {
 	r.logQuery.Store(o.LogQuery)
 	r.held = newHolds(r)
 	r.tcp = newTCPServer(r)
+	r.inherited = inherit(o.Inherited, r.log)
 	eps, err := r.bindAll(o.Listen)
+	if left := r.inherited.close(r.log); len(left) > 0 && o.Unclaimed != nil {
+		o.Unclaimed(left)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -178,6 +191,45 @@ func (r *Resolver) Start() {
 	r.started = true
 	for _, e := range r.endpoints {
 		e.start()
+	}
+}
+
+// Leave begins a stop for the case that somebody else has the same sockets: no
+// more queries are read and no more connections accepted, which leaves those
+// that wait to the others. Queries that were read get their replies, and clients
+// that are connected are served until they are idle. Stop ends it.
+func (r *Resolver) Leave() {
+	r.mu.Lock()
+	if r.stopped || r.left {
+		r.mu.Unlock()
+		return
+	}
+	r.left = true
+	eps := slices.Concat(r.endpoints, r.retired)
+	r.mu.Unlock()
+	for _, e := range eps {
+		e.stopReading()
+	}
+	r.tcp.leave()
+}
+
+// lingerLook is how often Linger looks whether anybody is left.
+const lingerLook = 10 * time.Millisecond
+
+// Linger waits, after Leave, until no client is connected and no query is held
+// for its first verdict, or until ctx ends. What is forwarded, Stop waits for.
+func (r *Resolver) Linger(ctx context.Context) {
+	t := time.NewTicker(lingerLook)
+	defer t.Stop()
+	for {
+		if conns, _, _ := r.tcp.stats(); conns == 0 && r.held.len() == 0 {
+			return
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

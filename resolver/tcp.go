@@ -47,6 +47,7 @@ type tcpServer struct {
 	conns    map[*tcpConn]struct{}
 	workers  []*tcpWorker // free
 	sweeping bool         // the sweeper runs, which it does while there are connections
+	leaving  bool         // nothing new is accepted: connections are closed once they are idle
 	stopped  bool
 	accepted uint64
 	evicted  uint64
@@ -194,6 +195,9 @@ func (s *tcpServer) remove(c *tcpConn) {
 // than half of the connections are taken.
 func (s *tcpServer) idleLocked() time.Duration {
 	n, l := len(s.conns), &s.limits
+	if s.leaving {
+		return l.idleMin
+	}
 	if 2*n <= l.conns {
 		return l.idle
 	}
@@ -227,6 +231,14 @@ func (s *tcpServer) sweep() {
 			c.check(now, idle)
 		}
 	}
+}
+
+// leave has connections closed as soon as they are idle for the shortest time.
+func (s *tcpServer) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaving = true
+	s.told.Store(int32(s.idleLocked() / (100 * time.Millisecond)))
 }
 
 func (s *tcpServer) allLocked() []*tcpConn { return slices.Collect(maps.Keys(s.conns)) }

@@ -40,6 +40,11 @@ func (w *writer) open(now time.Time) bool {
 			break
 		}
 		w.close()
+		var locked *lockedError
+		if errors.As(err, &locked) && now.Before(w.until) {
+			w.openAt = now.Add(predecessorLook)
+			return false
+		}
 		w.fault(err, now)
 		if try == 0 && w.backoff == leastBackoff && !exists(w.s.o.Path) && w.lock != nil {
 			continue // it was damaged and set aside: begin the new one at once

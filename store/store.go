@@ -31,6 +31,10 @@ type Options struct {
 	Log       *slog.Logger
 	Version   string           // of the program, stored for the reader
 	Now       func() time.Time // the wall clock; default time.Now
+
+	// Successor: another instance has the database and is about to leave. Until it has, nothing is
+	// called a fault, and rows wait; Retry says that it has.
+	Successor bool
 }
 
 const (
@@ -51,6 +55,7 @@ type Store struct {
 	queue queue
 
 	calls chan call     // work for the writer's goroutine, answered
+	retry chan struct{} // the database may be free; never blocks
 	soon  chan struct{} // rows that should be written soon; never blocks
 	stop  chan struct{} // closed by Close
 	done  chan struct{} // closed when the writer has ended
@@ -74,6 +79,7 @@ func Open(o Options) *Store {
 	s := &Store{
 		o:     o.withDefaults(),
 		calls: make(chan call),
+		retry: make(chan struct{}, 1),
 		soon:  make(chan struct{}, 1),
 		stop:  make(chan struct{}),
 		done:  make(chan struct{}),
@@ -137,6 +143,14 @@ func (s *Store) put(k latestKey, r row) {
 func (s *Store) hurry() {
 	select {
 	case s.soon <- struct{}{}:
+	default:
+	}
+}
+
+// Retry has the database opened now, if it is closed. It doesn't wait for it.
+func (s *Store) Retry() {
+	select {
+	case s.retry <- struct{}{}:
 	default:
 	}
 }

@@ -36,13 +36,19 @@ type writer struct {
 	backoff time.Duration
 	writeAt time.Time // when to try to write again; zero: at the next batch
 
-	held    bool // the -wal is over its limit and can't be emptied
+	until   time.Time // a predecessor may hold the lock until then
+	held    bool      // the -wal is over its limit and can't be emptied
 	clock   clockGuard
 	houseAt time.Time // next house-keeping
 	rollAt  time.Time // next roll-up
 }
 
 const (
+	// predecessorTime is how long an instance that leaves may hold the lock, and predecessorLook how
+	// often it is tried; it says when it has left, so this is for one that dies or hangs.
+	predecessorTime = 30 * time.Second
+	predecessorLook = time.Second
+
 	houseEvery   = 2 * time.Second
 	rollEvery    = 10 * time.Second
 	leastBackoff = time.Second
@@ -52,6 +58,9 @@ const (
 // run is the writer's life. The timers are the real clock's: what is stored takes Options.Now.
 func (w *writer) run() {
 	defer close(w.s.done)
+	if w.s.o.Successor {
+		w.until = time.Now().Add(predecessorTime)
+	}
 	w.open(time.Now())
 	tick := time.NewTicker(batchEvery)
 	defer tick.Stop()
@@ -63,6 +72,10 @@ func (w *writer) run() {
 			return
 		case c := <-w.s.calls:
 			c.done <- w.answer(c.f)
+			continue
+		case <-w.s.retry:
+			w.openAt = time.Time{}
+			w.step(time.Now(), false)
 			continue
 		case <-w.s.soon:
 			if soon == nil {

@@ -31,6 +31,8 @@ type options struct {
 	level               string
 	socket              string
 	cold                bool
+	takeover            bool
+	user                string
 	help, version       bool
 	verbose             bool
 
@@ -71,6 +73,8 @@ func flagDefs() []flagDef {
 		{names: []string{"v"}, help: "the same as -l debug", verbs: serving, to: func(o *options) any { return &o.verbose }},
 		{names: []string{"s"}, arg: "SOCKET", help: "the control socket; [listen].control of the configuration otherwise", to: func(o *options) any { return &o.socket }, words: wordFile},
 		{names: []string{"cold"}, help: "ignore the state that the last run stored", verbs: serving, to: func(o *options) any { return &o.cold }},
+		{names: []string{"takeover"}, help: "serve in place of the running instance, which is found by its control socket, and lose no query", verbs: serving, to: func(o *options) any { return &o.takeover }},
+		{names: []string{"user"}, arg: "USER", help: "started by root: the user to become once the ports are bound, NAME or UID, or with :GROUP; hard where there is such a user; root stays root", verbs: serving, to: func(o *options) any { return &o.user }},
 		{names: []string{"once"}, help: "tell the story once, check it, exit 0 or 1", verbs: []string{"demo"}, to: func(o *options) any { return &o.once }},
 		{names: []string{"watch"}, help: "again every second, in place, until interrupted", verbs: []string{"status"}, to: func(o *options) any { return &o.watch }},
 		{names: []string{"trace"}, help: "show what was sent and received", verbs: []string{"probe"}, to: func(o *options) any { return &o.trace }},

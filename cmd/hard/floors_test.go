@@ -20,13 +20,17 @@ var floors = map[string][]string{
 	"hard/prober":          {"hard/internal/bug", "hard/internal/config", "hard/internal/rank", "hard/internal/mmsg"},
 	"hard/store":           {"hard/internal/bug", "hard/internal/rank"},
 	"hard/internal/hook":   {"hard/internal/bug"},
+
+	"hard/internal/handover":  {},
+	"hard/internal/privilege": {},
+
 	"hard/internal/engine": {"hard/internal/bug", "hard/internal/answer", "hard/internal/config", "hard/internal/rank"},
 	"hard/internal/past":   {"hard/internal/engine", "hard/store", "hard/internal/config", "hard/internal/rank"},
 	"hard/internal/admin": {"hard/internal/bug", "hard/internal/engine", "hard/resolver", "hard/prober", "hard/store",
 		"hard/internal/answer", "hard/internal/config", "hard/internal/rank"},
-	"hard/internal/daemon": {"hard/internal/bug", "hard/internal/admin", "hard/internal/hook", "hard/internal/engine", "hard/resolver", "hard/prober", "hard/store",
+	"hard/internal/daemon": {"hard/internal/bug", "hard/internal/admin", "hard/internal/hook", "hard/internal/handover", "hard/internal/engine", "hard/resolver", "hard/prober", "hard/store",
 		"hard/internal/answer", "hard/internal/config", "hard/internal/rank", "hard/internal/wire"},
-	"hard/cmd/hard": {"hard/internal/daemon", "hard/internal/past", "hard/internal/admin", "hard/internal/engine", "hard/resolver", "hard/prober",
+	"hard/cmd/hard": {"hard/internal/daemon", "hard/internal/handover", "hard/internal/privilege", "hard/internal/past", "hard/internal/admin", "hard/internal/engine", "hard/resolver", "hard/prober",
 		"hard/store", "hard/internal/answer", "hard/internal/config", "hard/internal/rank"},
 	"hard/test/faulty": {"hard/internal/admin"}, // what the tests of test/faults are made with
 	"hard/test/faults": {},

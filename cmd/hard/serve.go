@@ -9,6 +9,8 @@ import (
 
 	"hard/internal/config"
 	"hard/internal/daemon"
+	"hard/internal/handover"
+	"hard/internal/privilege"
 )
 
 // stopGrace bounds how long a stop may take: queries in flight get an answer, history is
@@ -69,10 +71,36 @@ func serve(o *options, stderr io.Writer) int {
 	}
 	daemon.LogReport(log, report)
 
-	d, err := daemon.Start(c, daemon.Options{Load: load, Log: log, Level: level, LevelFlag: o.level, Version: Version(), Cold: o.cold})
+	var err error
+	manager := handover.FromEnvironment()
+	if err := privilege.KeepFromChildren(); err != nil {
+		log.Warn("checks and hooks inherit CAP_NET_BIND_SERVICE", "error", err)
+	}
+	options := daemon.Options{
+		Load: load, Log: log, Level: level, LevelFlag: o.level, Version: Version(), Cold: o.cold, Manager: manager,
+	}
+	if options.TakeOver, err = takeOver(o, c); err == nil {
+		options.Bound, err = lower(o, c, log)
+	}
+	if err != nil {
+		log.Error("cannot start", "error", err)
+		return exitFailed
+	}
+	d, err := daemon.Start(c, options)
 	if err != nil {
 		log.Error("cannot start", "error", err)
 		return exitFailed
 	}
 	return signals.heed(d, log)
+}
+
+// takeOver is where the instance that we are to replace waits for us; empty: we replace none.
+func takeOver(o *options, c *config.Config) (string, error) {
+	if !o.takeover {
+		return "", nil
+	}
+	if c.Listen.Control == "" {
+		return "", fmt.Errorf("-takeover: %w", errOff)
+	}
+	return handover.Path(c.Listen.Control), nil
 }

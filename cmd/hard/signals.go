@@ -59,6 +59,10 @@ func (s *signals) heed(d *daemon.Daemon, log *slog.Logger) int {
 		select {
 		case <-s.dump:
 			d.Dump()
+		case <-d.Left():
+			log.Info("left to the successor")
+			close(quit)
+			return exitOK
 		case sig := <-s.end:
 			log.Info("stopping", "signal", sig.String())
 			close(quit)

@@ -63,9 +63,12 @@ func askSelf(ctx context.Context, listen []netip.AddrPort) error {
 	return nil
 }
 
+// Healthy asks ourselves over UDP, as /healthz does and the service manager's watchdog wants to know.
+func (s *Server) Healthy(ctx context.Context) error { return s.health.run(ctx, s.o.Backend.Info().DNS) }
+
 // healthz is 200 when a query to ourselves was answered just now, else 503.
 func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
-	verdict(w, s.health.run(r.Context(), s.o.Backend.Info().DNS))
+	verdict(w, s.Healthy(r.Context()))
 }
 
 // readyz is 200 when the first table is published and until we stop, else 503.

@@ -169,7 +169,10 @@ func (d *Daemon) upstreams(c *config.Config, saved []netip.AddrPort) resolver.Up
 		},
 		Self:         d.resolver.Addrs(),
 		SavedServers: saved,
-		SaveServers:  d.store.PutResolvers,
+		SaveServers: func(list []netip.AddrPort) {
+			d.servers.Store(&list)
+			d.store.PutResolvers(list)
+		},
 	}
 	for i := range c.Routes {
 		u.Routes = append(u.Routes, resolver.Route{Suffix: c.Routes[i].Suffix, Servers: servers(c.Routes[i].Servers)})

@@ -46,6 +46,7 @@ func (d *Daemon) openSight(c *config.Config) {
 
 // showSight applies what a configuration says of them.
 func (d *Daemon) showSight(c *config.Config) {
+	d.waitForSuccessor(c)
 	d.sight.hook.Set(c.Hooks.OnChange, c.Hooks.Webhook)
 	d.sight.admin.Apply(c.Listen)
 	d.resolver.SetLogQueries(c.Log.Queries)
@@ -166,6 +167,9 @@ func (b backend) Snapshot(ctx context.Context, name string) (engine.Snapshot, er
 
 // Force is admin.Backend's.
 func (b backend) Force(ctx context.Context, o engine.Override, force bool) (forced []engine.Override, stored, err error) {
+	if b.d.succ.offered.Load() {
+		return nil, nil, errOffered
+	}
 	forced, err = b.d.engine.Force(ctx, o, force)
 	if err != nil {
 		return nil, nil, err

@@ -12,11 +12,13 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hard/internal/bug"
 	"hard/internal/config"
 	"hard/internal/engine"
+	"hard/internal/handover"
 	"hard/prober"
 	"hard/resolver"
 	"hard/store"
@@ -34,6 +36,12 @@ type Options struct {
 	LevelFlag string         // -l, which wins over the file
 	Version   string
 	Cold      bool // ignore the stored state
+
+	Manager  *handover.Manager // the service manager; may be nil
+	TakeOver string            // take over from the instance that waits on this socket; empty: from nobody
+	// Bound is called once, when the sockets are bound and nothing else is open yet: the time to
+	// give up the rights to bind. An error ends the start; may be nil.
+	Bound func(sockets []resolver.Socket) error
 }
 
 // Daemon is one running instance.
@@ -47,34 +55,51 @@ type Daemon struct {
 	engine   *engine.Engine
 	sight    sight // admin.go
 	trimmer  *trimmer
+	watchdog *watchdog // nil: nobody wants one
+	succ     succession
 
-	reloading sync.Mutex     // one reload at a time
-	config    *config.Config // the one in force; guarded by reloading
+	ending  atomic.Bool                      // Stop, or a successor, has begun to end this instance
+	servers atomic.Pointer[[]netip.AddrPort] // the last good list of resolv.conf
+
+	reloading sync.Mutex       // one reload at a time, and none while a successor prepares
+	config    *config.Config   // the one in force; guarded by reloading
+	kept      []netip.AddrPort // addresses whose sockets the service manager may have; guarded by reloading
 }
 
 // Start brings everything up in an order in which nothing waits for what may be broken: sockets
 // first, so that a second instance fails before it has written anything; then the stored state;
 // then the first table; then the listeners answer, and only now probes begin. The only fatal
 // error is a DNS listener that can't be had.
+//
+// Where we take over from a running instance, the sockets and the state are its, and it answers
+// until we do; it is the last that could fail us: from then on we are alone.
 func Start(c *config.Config, o Options) (*Daemon, error) {
 	d := &Daemon{o: o, log: o.Log, config: c}
 	began := time.Now()
-
+	before, err := d.takeOver()
+	if err != nil {
+		return nil, err
+	}
+	defer before.close() // unless it is released by then
 	r, err := resolver.New(resolver.Options{
 		Listen: c.Listen.DNS, Log: o.Log, LogQuery: c.Log.Queries,
-		Asked: func(slot int) { d.engine.Asked(slot) },
+		Asked:     func(slot int) { d.engine.Asked(slot) },
+		Inherited: append(before.sockets(), o.Manager.Sockets()...), Unclaimed: d.unkept,
 	})
 	if err != nil {
 		return nil, err
 	}
 	d.resolver = r
-
+	if err := d.bound(); err != nil {
+		return nil, errors.Join(err, d.abandon())
+	}
 	d.store = store.Open(store.Options{
 		Path: c.Store.Path, RawFor: c.Store.RawFor, RollupFor: c.Store.RollupFor, MaxSize: c.Store.MaxSize,
-		Log: o.Log, Version: o.Version,
+		Log: o.Log, Version: o.Version, Successor: before != nil,
 	})
 	d.keep(c)
-	saved, servers := d.load()
+	saved, servers := d.load(before)
+	d.servers.Store(&servers)
 	d.openSight(c)
 
 	d.prober = prober.New(prober.Options{Sink: sink{d}, Lookup: r, Log: o.Log, Version: o.Version})
@@ -89,14 +114,18 @@ func Start(c *config.Config, o Options) (*Daemon, error) {
 		return nil, errors.Join(err, d.abandon())
 	}
 	r.Start()
+	if err := before.serving(); err != nil {
+		return nil, errors.Join(err, d.abandon())
+	}
 	d.prober.Start()
-	d.showSight(c)
 	d.engine.Start()
-	d.store.Event(store.Event{At: time.Now(), Kind: "start", New: o.Version})
+	d.store.Event(store.Event{At: time.Now(), Kind: "start", New: o.Version, Reason: before.reason()})
 	o.Log.Info("serving", "listen", addrsText(r.Addrs()), "names", len(c.Names), "config", c.File,
 		"version", o.Version, "after", time.Since(began).Round(time.Microsecond))
 	d.warnBeside()
 	d.trimmer = newTrimmer(o.Log)
+	d.show(before)
+	d.reportStart()
 	return d, nil
 }
 
@@ -111,11 +140,18 @@ func (d *Daemon) keep(c *config.Config) {
 func (d *Daemon) abandon() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	return errors.Join(d.resolver.Stop(ctx), d.store.Close(ctx))
+	err := d.resolver.Stop(ctx)
+	if d.store != nil {
+		err = errors.Join(err, d.store.Close(ctx))
+	}
+	return err
 }
 
-// load reads what the last run stored.
-func (d *Daemon) load() (engine.Saved, []netip.AddrPort) {
+// load reads what the last run stored, or what a running instance has handed over.
+func (d *Daemon) load(before *predecessor) (engine.Saved, []netip.AddrPort) {
+	if before != nil {
+		return before.saved(d.o.Cold)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), loadWait)
 	defer cancel()
 	s, err := d.store.Load(ctx)
@@ -129,19 +165,33 @@ func (d *Daemon) load() (engine.Saved, []netip.AddrPort) {
 	return savedState(s), s.Resolvers
 }
 
-// Stop is Start backwards: who looks on and interferes first, then listeners and forwards,
-// probes, the engine with what still waits for it, the hooks, and the history last, flushed. ctx
-// bounds it.
+// answerTime is what a stop leaves for the answers on their way.
+const answerTime = time.Second
+
+// Stop ends everything, answering last: queries are answered until all the rest has ended, so that
+// whoever comes after us finds few that wait. First go those who look on and interfere, then probes,
+// the engine with what still waits for it, the hooks, and the history, flushed. ctx bounds it.
 func (d *Daemon) Stop(ctx context.Context) error {
-	d.trimmer.stop()
+	if !d.ending.CompareAndSwap(false, true) {
+		return d.succ.hurry(ctx) // a successor has our sockets
+	}
+	d.tell(d.o.Manager.Stopping("stopping"))
 	d.sight.stopping.Store(true)
-	d.sight.admin.Stop(ctx)
-	err := d.resolver.Stop(ctx)
-	d.prober.Stop(ctx)
+	d.stopWaiting()
+	d.trimmer.stop()
+	d.watchdog.stop()
+	inner, cancel := ctx, context.CancelFunc(func() {})
+	if until, ok := ctx.Deadline(); ok {
+		inner, cancel = context.WithDeadline(ctx, until.Add(-min(answerTime, time.Until(until)/2)))
+	}
+	defer cancel()
+	d.sight.admin.Stop(inner)
+	d.prober.Stop(inner)
 	d.engine.Stop()
-	d.sight.hook.Stop(ctx)
+	d.sight.hook.Stop(inner)
 	d.store.Event(store.Event{At: time.Now(), Kind: "stop", Old: d.o.Version})
-	return errors.Join(err, d.store.Close(ctx))
+	err := d.store.Close(inner)
+	return errors.Join(err, d.resolver.Stop(ctx))
 }
 
 // Reload reads the configuration again and swaps it in. Everything that can fail is tried
@@ -154,6 +204,11 @@ func (d *Daemon) Reload() error {
 func (d *Daemon) reload(who string) (report config.Report, err error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	if d.ending.Load() {
+		return config.Report{}, errEnding
+	}
+	d.tell(d.o.Manager.Reloading())
+	defer func() { d.reportReady(err) }()
 	aside(func() { unswept(func() { report, err = d.reloadAside(who) }) })
 	return report, err
 }
@@ -180,6 +235,7 @@ func (d *Daemon) reloadAside(who string) (report config.Report, err error) {
 	d.store.Event(store.Event{At: time.Now(), Kind: "config", New: c.File, Reason: by(who, "reload"), Who: who})
 	d.sight.took(c)
 	d.showSight(c)
+	d.storeSockets()
 	d.trimmer.soon()
 	d.log.Info("reloaded", "file", c.File, "names", len(c.Names), "who", who)
 	d.warnBeside()

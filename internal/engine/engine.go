@@ -119,6 +119,7 @@ type Engine struct {
 	current   currentRows
 	started   bool
 	ended     bool // quit was seen
+	succeeds  bool // its state is a running instance's
 	clock     clock
 	expires   time.Time // when the next override ends; zero when none does
 	reply     reply
@@ -149,13 +150,22 @@ func New(o Options) (*Engine, error) {
 		return nil, err
 	}
 	e.forgetStrangers()
+	e.succeeds = o.Saved.Live
 	e.o.Saved = Saved{} // all taken over
-	e.checkpoint("start", now)
+	if !e.succeeds {
+		e.checkpoint("start", now)
+	}
 	return e, nil
 }
 
-// Start hands the checks to the prober and begins to take samples.
-func (e *Engine) Start() { go e.run() }
+// Start hands the checks to the prober and begins to take samples. Where we replace an instance
+// that has decided until now, the history of ours begins here.
+func (e *Engine) Start() {
+	if e.succeeds {
+		e.checkpoint("start", e.begin())
+	}
+	go e.run()
+}
 
 // Stop ends the engine's goroutine after the samples that already wait. Sample and Addresses
 // return at once from then on.

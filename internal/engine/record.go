@@ -46,6 +46,8 @@ type Saved struct {
 	Memories  map[string]rank.Memory
 	Addresses map[HostKey][]netip.Addr
 	Overrides []Override
+
+	Live bool // it is of this moment: a running instance hands it over. Then no age is too high
 }
 
 // SavedEndpoint is the stored health of one endpoint.

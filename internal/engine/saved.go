@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"context"
+	"net/netip"
 	"time"
 
 	"hard/internal/rank"
@@ -22,7 +24,7 @@ func (e *Engine) restore(n *name, ep *endpoint, now time.Time) {
 	if !ok || s.Fingerprint != ep.cand.Check.Fingerprint {
 		return
 	}
-	if age := now.Sub(s.At); age < 0 || age > n.cfg.Warm {
+	if age := now.Sub(s.At); !e.o.Saved.Live && (age < 0 || age > n.cfg.Warm) {
 		return
 	}
 	h := s.Health
@@ -165,4 +167,36 @@ type NameView struct {
 	Name      string
 	Decision  rank.Decision
 	Endpoints []EndpointState
+}
+
+// Saved is what a successor begins with: the state as a restart would find it in the history, but
+// of this instant.
+func (e *Engine) Saved(ctx context.Context) (Saved, error) {
+	var s Saved
+	err := e.call(ctx, func() { s = e.saved() })
+	return s, err
+}
+
+func (e *Engine) saved() Saved {
+	s := Saved{
+		Live:      true,
+		Endpoints: make(map[rank.Key]SavedEndpoint),
+		Memories:  make(map[string]rank.Memory),
+		Addresses: make(map[HostKey][]netip.Addr, len(e.addrs)),
+		Overrides: e.overridesList(),
+	}
+	for _, n := range e.names {
+		if n.memory != nil {
+			s.Memories[n.cfg.Name] = *n.memory
+		}
+		for i := range n.eps {
+			if ep := &n.eps[i]; !ep.static() {
+				s.Endpoints[n.key(ep)] = SavedEndpoint{*ep.health, ep.cand.Check.Fingerprint, ep.health.Checked}
+			}
+		}
+	}
+	for host, f := range e.addrs {
+		s.Addresses[host] = f.addrs
+	}
+	return s
 }
