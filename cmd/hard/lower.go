@@ -75,17 +75,20 @@ func own(u privilege.User, c *config.Config, log *slog.Logger) {
 			log.Warn("not given to the user", "user", u.Name, "error", err)
 		}
 	}
-	if path := c.Store.Path; path != "" {
-		note(u.MakeDir(filepath.Dir(path), storeDirMode))
-		for _, suffix := range []string{"", "-wal", "-shm", ".lock"} {
-			note(u.Own(path+suffix, nil))
-		}
-		note(u.Own(filepath.Dir(path), func(name string) bool { return strings.HasPrefix(name, filepath.Base(path)) }))
+	db, control := c.Store.Path, c.Listen.Control
+	ours := func(name string) bool {
+		return db != "" && strings.HasPrefix(name, filepath.Base(db)) ||
+			control != "" && (name == filepath.Base(control) || name == filepath.Base(handover.Path(control)))
 	}
-	if path := c.Listen.Control; path != "" {
-		note(u.MakeDir(filepath.Dir(path), controlDirMode))
-		note(u.Own(filepath.Dir(path), func(name string) bool {
-			return name == filepath.Base(path) || name == filepath.Base(handover.Path(path))
-		}))
+	if db != "" {
+		note(u.MakeDir(filepath.Dir(db), storeDirMode))
+		for _, suffix := range []string{"", "-wal", "-shm", ".lock"} {
+			note(u.Own(db+suffix, nil))
+		}
+		note(u.Own(filepath.Dir(db), ours))
+	}
+	if control != "" {
+		note(u.MakeDir(filepath.Dir(control), controlDirMode))
+		note(u.Own(filepath.Dir(control), ours))
 	}
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bufio"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -87,25 +88,45 @@ func trim() {
 	if err != nil {
 		return
 	}
-	f, err := os.Open("/proc/self/maps")
+	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return
 	}
 	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	for _, m := range ownFile(f, self) {
+		// Never written to, so nothing is lost; an error means that it stays as it is.
+		_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, m.start, m.end-m.start, syscall.MADV_DONTNEED)
+	}
+}
+
+// span is a range of addresses.
+type span struct{ start, end uintptr }
+
+// ownFile finds where the file self is mapped and was never written to. Read-only is not enough:
+// what the dynamic loader has relocated is read-only, too, and would be lost.
+func ownFile(smaps io.Reader, self string) (all []span) {
+	var m span
+	for lines := bufio.NewScanner(smaps); lines.Scan(); {
 		// 00400000-00ab9000 r-xp 00000000 fe:00 1234   /usr/local/sbin/hard
+		// Anonymous:             0 kB
 		w := strings.Fields(lines.Text())
-		if len(w) < 6 || w[5] != self || strings.Contains(w[1], "w") {
+		if len(w) < 2 {
 			continue
 		}
-		from, to, ok := strings.Cut(w[0], "-")
-		start, err1 := strconv.ParseUint(from, 16, 64)
-		end, err2 := strconv.ParseUint(to, 16, 64)
-		if ok && err1 == nil && err2 == nil {
-			// Never written to, so nothing is lost; an error means that it stays as it is.
-			_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, uintptr(start), uintptr(end-start), syscall.MADV_DONTNEED)
+		if from, to, ok := strings.Cut(w[0], "-"); ok && len(w) >= 5 {
+			m = span{}
+			start, err1 := strconv.ParseUint(from, 16, 64)
+			end, err2 := strconv.ParseUint(to, 16, 64)
+			if err1 == nil && err2 == nil && len(w) == 6 && w[5] == self && !strings.Contains(w[1], "w") {
+				m = span{uintptr(start), uintptr(end)}
+			}
+			continue
+		}
+		if w[0] == "Anonymous:" && w[1] == "0" && m.end > 0 {
+			all = append(all, m)
 		}
 	}
+	return all
 }
 
 // tuneGC leaves the heap about headroom to grow between two collections, whatever lives in it: with
