@@ -13,6 +13,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"hard/internal/bug"
@@ -76,19 +77,11 @@ type Daemon struct {
 func Start(c *config.Config, o Options) (*Daemon, error) {
 	d := &Daemon{o: o, log: o.Log, config: c}
 	began := time.Now()
-	before, err := d.takeOver()
+	before, r, err := d.listen(c)
 	if err != nil {
 		return nil, err
 	}
 	defer before.close() // unless it is released by then
-	r, err := resolver.New(resolver.Options{
-		Listen: c.Listen.DNS, Log: o.Log, LogQuery: c.Log.Queries,
-		Asked:     func(slot int) { d.engine.Asked(slot) },
-		Inherited: append(before.sockets(), o.Manager.Sockets()...), Unclaimed: d.unkept,
-	})
-	if err != nil {
-		return nil, err
-	}
 	d.resolver = r
 	if err := d.bound(); err != nil {
 		return nil, errors.Join(err, d.abandon())
@@ -127,6 +120,34 @@ func Start(c *config.Config, o Options) (*Daemon, error) {
 	d.show(before)
 	d.reportStart()
 	return d, nil
+}
+
+// listen binds the sockets, or gets them from whoever has them.
+func (d *Daemon) listen(c *config.Config) (*predecessor, *resolver.Resolver, error) {
+	given := d.o.Manager.Sockets()
+	d.succ.init()
+	for until := time.Now().Add(busyTime); ; time.Sleep(takePause) {
+		before, err := d.takeOver()
+		if err != nil {
+			handover.CloseAll(given)
+			return nil, nil, err
+		}
+		r, err := resolver.New(resolver.Options{
+			Listen: c.Listen.DNS, Log: d.log, LogQuery: c.Log.Queries,
+			Asked:     func(slot int) { d.engine.Asked(slot) },
+			Inherited: append(before.sockets(), given...), Unclaimed: d.unkept,
+		})
+		if err == nil {
+			return before, r, nil
+		}
+		before.close()
+		// Nobody gives the sockets, and yet somebody has them: an instance that takes over itself
+		// just now, and will listen to us when it has.
+		if d.o.TakeOver == "" || before != nil || !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(until) {
+			return nil, nil, err
+		}
+		given = nil
+	}
 }
 
 // keep stores the text of a configuration, without which what was decided under it can't be

@@ -28,7 +28,11 @@ const (
 	// lingerTime is how long it then serves clients that are connected and never idle.
 	lingerTime = 5 * time.Second
 	// takeTime bounds the wait for the sockets: a reload that runs comes first.
-	takeTime = 30 * time.Second
+	takeTime = 20 * time.Second
+	// busyTime is how long an instance that takes over itself just now is waited for, with a look
+	// every takePause.
+	busyTime  = 5 * time.Second
+	takePause = 50 * time.Millisecond
 )
 
 // legacy is what a running instance tells its successor. Plain data, for other versions to read:
@@ -95,7 +99,6 @@ type predecessor struct {
 // takeOver asks the running instance for its sockets and state, where that is wanted. One that
 // isn't there is no error: then we start as usual.
 func (d *Daemon) takeOver() (*predecessor, error) {
-	d.succ.init()
 	if d.o.TakeOver == "" {
 		return nil, nil
 	}
@@ -103,7 +106,7 @@ func (d *Daemon) takeOver() (*predecessor, error) {
 	defer cancel()
 	t, err := handover.Take(ctx, d.o.TakeOver, d.o.Version)
 	if errors.Is(err, handover.ErrNobody) {
-		d.log.Warn("there is nobody to take over from; starting as usual", "socket", d.o.TakeOver)
+		d.log.Debug("nobody to take over from: starting as usual", "socket", d.o.TakeOver)
 		return nil, nil
 	}
 	if err != nil {
