@@ -29,6 +29,9 @@ type load struct {
 	wg     sync.WaitGroup
 
 	asked, answered, conns atomic.Int64
+	paused                 atomic.Bool
+
+	asking sync.RWMutex // held for reading while something is asked, and over TCP until it is answered
 
 	mu    sync.Mutex
 	wrong []string
@@ -96,6 +99,23 @@ func (l *load) answers(n int64) {
 	l.t.Helper()
 	from := l.answered.Load()
 	eventually(l.t, fmt.Sprintf("%d more answers", n), func() bool { return l.answered.Load() >= from+n })
+}
+
+// pause asks nothing more until resume, and waits until nothing is unanswered.
+func (l *load) pause() {
+	l.t.Helper()
+	l.paused.Store(true)
+	l.asking.Lock()
+	l.asking.Unlock() //nolint:staticcheck // everybody has seen the flag by now
+	eventually(l.t, "everything is answered", func() bool { return l.asked.Load() == l.answered.Load() })
+}
+
+func (l *load) resume() { l.paused.Store(false) }
+
+// full waits until as much is unanswered as may be: the server answers nothing.
+func (l *load) full() {
+	l.t.Helper()
+	eventually(l.t, "questions wait", func() bool { return l.asked.Load()-l.answered.Load() == loadSockets*loadWindow })
 }
 
 // stop ends the asking, waits for the last answers, and reports what went wrong.
@@ -168,13 +188,25 @@ func (s *loadSocket) send(rate int) {
 		case <-tick.C:
 		}
 		due := int(float64(rate) * time.Since(began).Seconds())
-		for ; sent < due; sent++ {
-			select {
-			case s.room <- struct{}{}:
-				s.ask()
-			default: // behind: what could not be asked now is not made up for
-				sent = due
-			}
+		s.askSome(due - sent)
+		sent = due
+	}
+}
+
+// askSome asks n questions, or as many as there is room for: what can't be asked now is not made
+// up for.
+func (s *loadSocket) askSome(n int) {
+	s.l.asking.RLock()
+	defer s.l.asking.RUnlock()
+	if s.l.paused.Load() {
+		return
+	}
+	for range n {
+		select {
+		case s.room <- struct{}{}:
+			s.ask()
+		default:
+			return
 		}
 	}
 }
@@ -276,15 +308,23 @@ func (l *load) connect() {
 			return
 		case <-tick.C:
 		}
-		q := new(dns.Msg).SetQuestion(dns.Fqdn(l.asks[i%len(l.asks)].name), dns.TypeA)
-		m, _, err := c.Exchange(q, l.to.String())
-		if err != nil {
-			l.fail("tcp: %v", err)
-			continue
-		}
-		l.right("tcp", m)
-		l.conns.Add(1)
+		l.connectOnce(&c, l.asks[i%len(l.asks)].name)
 	}
+}
+
+func (l *load) connectOnce(c *dns.Client, name string) {
+	l.asking.RLock()
+	defer l.asking.RUnlock()
+	if l.paused.Load() {
+		return
+	}
+	m, _, err := c.Exchange(new(dns.Msg).SetQuestion(dns.Fqdn(name), dns.TypeA), l.to.String())
+	if err != nil {
+		l.fail("tcp: %v", err)
+		return
+	}
+	l.right("tcp", m)
+	l.conns.Add(1)
 }
 
 // loadUpstream answers what forwardName makes.

@@ -73,6 +73,7 @@ path = %q
 candidates = ["127.0.0.2", "127.0.0.1"]
 check = "http://:%d/"
 interval = "200ms"
+timeout = "200ms"
 [name."static.example.com"]
 candidates = ["192.0.2.10"]
 check = "static:"

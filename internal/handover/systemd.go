@@ -129,18 +129,26 @@ func (m *Manager) send(files []*os.File, lines ...string) error {
 		}
 		oob = unix.UnixRights(fds...)
 	}
-	text := strings.Join(lines, "\n")
-	if n, _, err := c.WriteMsgUnix([]byte(text), oob, nil); err != nil || n < len(text) {
-		return fmt.Errorf("service manager: %w", errors.Join(err, shortWrite(n < len(text))))
+	if err := sendmsg(c, []byte(strings.Join(lines, "\n")), oob); err != nil {
+		return fmt.Errorf("service manager: %w", err)
 	}
 	return nil
 }
 
-func shortWrite(short bool) error {
-	if short {
-		return errors.New("message cut short")
+// sendmsg sends one datagram with control messages on a connected socket, which package net doesn't.
+func sendmsg(c *net.UnixConn, text, oob []byte) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
 	}
-	return nil
+	cerr := raw.Write(func(fd uintptr) bool {
+		_, err = unix.SendmsgN(int(fd), text, oob, nil, unix.MSG_NOSIGNAL)
+		return !errors.Is(err, unix.EAGAIN)
+	})
+	if cerr != nil {
+		return cerr
+	}
+	return os.NewSyscallError("sendmsg", err)
 }
 
 // line makes a text fit to be a value.
