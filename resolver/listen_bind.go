@@ -118,14 +118,19 @@ func (r *Resolver) udpFor(e *endpoint, want netip.AddrPort) ([]*net.UDPConn, err
 	return conns, nil
 }
 
-// joinUDP binds one more socket beside those that have the address.
+// joinUDP binds one more socket beside those that have the address, and beside
+// the outlets (udp_out.go) of an instance that still has them.
 func joinUDP(addr netip.AddrPort, conns []*net.UDPConn) (*net.UDPConn, error) {
 	for _, c := range conns {
-		if err := setReusePort(c); err != nil {
+		if err := setOption(c, unix.SO_REUSEPORT, 1); err != nil {
 			return nil, err
 		}
 	}
-	return bindOneUDP(addr, true)
+	c, err := bindOneUDP(addr, unix.SO_REUSEPORT, unix.SO_REUSEADDR)
+	if err == nil {
+		_ = setOption(c, unix.SO_REUSEADDR, 0)
+	}
+	return c, err
 }
 
 // tcpBacklog is how many connections may wait to be accepted; the kernel caps it
@@ -184,11 +189,15 @@ func closeAll(conns []*net.UDPConn) {
 func bindUDP(addr netip.AddrPort, n int) ([]*net.UDPConn, error) {
 	var conns []*net.UDPConn
 	for i := range n {
-		c, err := bindOneUDP(addr, i > 0)
+		var shared []int
+		if i > 0 {
+			shared = []int{unix.SO_REUSEPORT}
+		}
+		c, err := bindOneUDP(addr, shared...)
 		if err == nil {
 			conns = append(conns, c)
 			if i == 0 && n > 1 {
-				err = setReusePort(c)
+				err = setOption(c, unix.SO_REUSEPORT, 1)
 			}
 		}
 		if err != nil {
@@ -206,15 +215,18 @@ func bindUDP(addr netip.AddrPort, n int) ([]*net.UDPConn, error) {
 // (requirement 75 wants 500). Memory is used only while queries wait.
 const udpReceiveBuffer = 1 << 20
 
-func bindOneUDP(addr netip.AddrPort, shared bool) (*net.UDPConn, error) {
+// bindOneUDP sets options of SOL_SOCKET, such as SO_REUSEPORT, before it binds.
+func bindOneUDP(addr netip.AddrPort, options ...int) (*net.UDPConn, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
 		var err error
 		cerr := rc.Control(func(fd uintptr) {
 			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, udpReceiveBuffer) != nil {
 				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, udpReceiveBuffer)
 			}
-			if err == nil && shared {
-				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+			for _, o := range options {
+				if err == nil {
+					err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o, 1)
+				}
 			}
 		})
 		return errors.Join(cerr, err)
@@ -226,13 +238,14 @@ func bindOneUDP(addr netip.AddrPort, shared bool) (*net.UDPConn, error) {
 	return c.(*net.UDPConn), nil
 }
 
-func setReusePort(c *net.UDPConn) error {
+// setOption sets an option of SOL_SOCKET.
+func setOption(c *net.UDPConn, option, value int) error {
 	rc, err := c.SyscallConn()
 	if err != nil {
 		return err
 	}
 	cerr := rc.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, value)
 	})
 	return errors.Join(cerr, err)
 }

@@ -82,6 +82,7 @@ func newUDPListener(r *Resolver, e *endpoint, c *net.UDPConn) (*udpListener, err
 // run serves until stopReading.
 func (l *udpListener) run() {
 	defer l.end.wg.Done()
+	l.serveOutlet()
 	for !l.stopping.Load() {
 		if err := l.read(); err != nil && !l.stopping.Load() {
 			l.r.log.Error("listener ends", "address", l.end.addr.String(), "err", err)

@@ -45,7 +45,6 @@ func newOutlet(addr netip.AddrPort) (fd int, err error) {
 		return -1, err
 	}
 	tuneLoopback(fd, addr.Addr())
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // the least there is: nothing is ever read
 	setReuse(fd, 1)
 	if err = unix.Bind(fd, self); err == nil {
 		err = unix.Connect(fd, self)
@@ -55,6 +54,24 @@ func newOutlet(addr netip.AddrPort) (fd int, err error) {
 		return -1, err
 	}
 	return fd, nil
+}
+
+// serveOutlet serves the queries that the outlet has got between bind and connect, where the address was served before:
+// in place of another instance. After that it gets none.
+func (l *udpListener) serveOutlet() {
+	if l.out == l.fd {
+		return
+	}
+	defer l.recovered()
+	for {
+		n, errno := l.rx.Recv(l.out)
+		if errno != 0 {
+			break
+		}
+		l.n, l.next = n, 0
+		l.serve()
+	}
+	_ = unix.SetsockoptInt(l.out, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // the least there is: nothing more is read
 }
 
 func setReuse(fd, on int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, on) }
