@@ -41,11 +41,12 @@ func Parse(name string, data []byte) (*Config, Report) {
 
 func parse(file string, data []byte, host fileSystem) (*Config, Report) {
 	text := stripBOM(string(data))
-	tree, meta, syntax := decode(text)
+	tree, meta, order, syntax := decodeParts(text)
 	if syntax != nil {
 		return nil, Report{File: file, Problems: []Problem{*syntax}}
 	}
 	l := newLoader(host, meta)
+	l.order = order
 	c := l.config(tree)
 	c.File = strings.Clone(file)
 	sum := sha256.Sum256(data)
@@ -63,7 +64,8 @@ func parse(file string, data []byte, host fileSystem) (*Config, Report) {
 // loader turns the decoded tree into a Config, collecting problems. It lives for one parse.
 type loader struct {
 	meta     toml.MetaData
-	host     fileSystem // nil: no file may be looked at
+	order    []plainSection // the names in file order; nil: as in meta
+	host     fileSystem     // nil: no file may be looked at
 	problems []found
 	told     map[string]bool // problems already there, so that an inherited one is told once
 	errors   int
@@ -235,7 +237,7 @@ func (l *loader) config(tree map[string]any) *Config {
 	c.Routes = l.routes(tree["route"], c.Listen.DNS)
 	l.hostProblems(c)
 	l.readDefaults(tree["defaults"])
-	if t, ok := tree["name"].(map[string]any); tree["name"] == nil || ok && len(t) == 0 {
+	if t, ok := tree["name"].(map[string]any); len(l.order) == 0 && (tree["name"] == nil || ok && len(t) == 0) {
 		l.errorf(nil, "no names: a file has at least one [name.\"...\"] with candidates")
 	}
 	c.Names = l.readNames(tree["name"])

@@ -155,6 +155,7 @@ type walker struct {
 	i     int
 	table []string // the header in force
 	visit func(path []string, offset int) bool
+	depth int // of lists and inline tables
 	done  bool
 }
 
@@ -281,6 +282,10 @@ func (w *walker) value(path []string) {
 
 // list reads what stands between commas up to end, comments and line ends included.
 func (w *walker) list(end byte, element func()) {
+	if w.depth++; w.depth > maxDepth { // only in text that the library has not seen yet, and will not
+		w.done = true
+	}
+	defer func() { w.depth-- }()
 	for !w.done {
 		w.blank()
 		switch {

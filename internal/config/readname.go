@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/BurntSushi/toml"
+
 	"hard/internal/rank"
 )
 
@@ -89,14 +91,15 @@ func (l *loader) share(o options) (*rank.Policy, *rank.Pace) {
 	return policy, pace
 }
 
-// readNames reads [name] in file order, which only the list of keys knows.
+// readNames reads [name] in file order.
 func (l *loader) readNames(v any) []Name {
-	if v == nil {
+	if v == nil && len(l.order) == 0 {
 		return nil
 	}
-	table := l.subtable([]string{"name"}, v)
-	names := make([]Name, 0, len(table))
-	l.names = make(map[string]string, len(table))
+	var table map[string]any
+	if v != nil {
+		table = l.subtable([]string{"name"}, v)
+	}
 	keys := l.meta.Keys()
 	labels := map[string][]string{} // of candidates that have tables, in file order
 	for _, k := range keys {
@@ -104,22 +107,42 @@ func (l *loader) readNames(v any) []Name {
 			labels[k[1]] = append(labels[k[1]], k[3])
 		}
 	}
+	order := l.order
+	if order == nil {
+		order = namesOf(keys, table)
+	}
+	names := make([]Name, 0, len(order))
+	l.names = make(map[string]string, len(order))
 	path := [2]string{"name"}
-	for _, k := range keys {
-		if len(k) < 2 || k[0] != "name" {
-			continue
-		}
-		value, ok := table[k[1]]
-		if !ok {
-			continue
-		}
-		delete(table, k[1]) // the list of keys has a name once per key of it
-		path[1] = k[1]
-		if t := l.subtable(path[:], value); t != nil {
-			names = append(names, l.readName(path[:], t, labels[k[1]]))
+	plain := map[string]any{} // used again and again
+	for i := range order {
+		s := &order[i]
+		path[1] = s.name
+		if !s.rest {
+			clear(plain)
+			s.read(plain)
+			names = append(names, l.readName(path[:], plain, nil))
+		} else if t := l.subtable(path[:], table[s.name]); t != nil {
+			names = append(names, l.readName(path[:], t, labels[s.name]))
 		}
 	}
 	return names
+}
+
+// namesOf lists the names in table in file order, which only the list of keys knows.
+func namesOf(keys []toml.Key, table map[string]any) []plainSection {
+	order := make([]plainSection, 0, len(table))
+	seen := make(map[string]bool, len(table))
+	for _, k := range keys {
+		if len(k) < 2 || k[0] != "name" || seen[k[1]] {
+			continue
+		}
+		seen[k[1]] = true
+		if _, ok := table[k[1]]; ok {
+			order = append(order, plainSection{name: k[1], rest: true})
+		}
+	}
+	return order
 }
 
 // readName reads one name. path is valid only during the call.
