@@ -199,6 +199,13 @@ func optionsTo(ups ...*farEnd) UpstreamOptions {
 	return o
 }
 
+// patient has no attempt end by itself, so that what is answered within the patience of wait was not
+// answered because of that: a test that no slow machine can break.
+func patient(o UpstreamOptions) UpstreamOptions {
+	o.AttemptTimeout, o.TotalTimeout = time.Minute, time.Minute
+	return o
+}
+
 type testWriter struct{ t *testing.T }
 
 func (w testWriter) Write(b []byte) (int, error) {

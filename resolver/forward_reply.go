@@ -261,6 +261,8 @@ func (l *lane) streamDone(at *attempt, gen uint64, m []byte, err error) {
 	now := l.f.now()
 	switch {
 	case err != nil:
+		why := err.Error()
+		at.up.health.why.Store(&why)
 		l.failed(at, streamFailure(err), now)
 	case len(m) < wire.HeaderLen:
 		l.failed(at, failInvalid, now)

@@ -43,8 +43,9 @@ type health struct {
 	lastReply                          atomic.Int64 // forwarder's clock
 	lastAsked                          atomic.Int64
 	lastLog                            atomic.Int64
-	toldBad                            atomic.Bool  // the last line of the log said that it is gone
-	nextProbe                          atomic.Int64 // owned by the prober goroutine but for resets
+	toldBad                            atomic.Bool            // the last line of the log said that it is gone
+	why                                atomic.Pointer[string] // the last error of a stream
+	nextProbe                          atomic.Int64           // owned by the prober goroutine but for resets
 	backoff                            atomic.Int64
 	canaryNext, canarySent, canaryCame atomic.Int64 // see loop.go
 }
@@ -155,7 +156,11 @@ func (f *forwarder) logState(u *upstream, msg string, now int64) {
 		return
 	}
 	u.health.toldBad.Store(true)
-	f.log.Warn(msg, "upstream", u.text, "state", u.stateName())
+	args := []any{"upstream", u.text, "state", u.stateName()}
+	if why := u.health.why.Load(); why != nil { // a certificate's fault can't be guessed
+		args = append(args, "last_error", *why)
+	}
+	f.log.Warn(msg, args...)
 }
 
 // logBack logs that an upstream is back, whenever the last line about it said that it was gone:

@@ -105,12 +105,15 @@ func TestHoldIsBounded(t *testing.T) {
 	}
 	r.held.mu.Unlock()
 	start := time.Now()
-	for _, network := range []string{"udp", "tcp"} {
-		if m := exchange(t, network, r.Addrs()[0], query(tHold, dns.TypeA)); len(m.Answer) != 1 {
-			t.Errorf("%v", m)
+	const rounds = 4
+	for range rounds {
+		for _, network := range []string{"udp", "tcp"} {
+			if m := exchange(t, network, r.Addrs()[0], query(tHold, dns.TypeA)); len(m.Answer) != 1 {
+				t.Errorf("%v", m)
+			}
 		}
 	}
-	if d := time.Since(start); d > holdFor {
+	if d := time.Since(start); d > 2*rounds*holdFor*9/10 { // what it would take if each were held
 		t.Errorf("after %v", d)
 	}
 }

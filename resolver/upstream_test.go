@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -116,7 +117,12 @@ func certificate(t *testing.T, name string) (tls.Certificate, *x509.CertPool) {
 
 func forwardTLS(t *testing.T, s Server, roots *x509.CertPool) *forwarder {
 	t.Helper()
-	f := makeForwarder(slog.New(slog.NewTextHandler(testWriter{t}, nil)), 1)
+	return forwardTLSLog(t, s, roots, testWriter{t})
+}
+
+func forwardTLSLog(t *testing.T, s Server, roots *x509.CertPool, log io.Writer) *forwarder {
+	t.Helper()
+	f := makeForwarder(slog.New(slog.NewTextHandler(log, nil)), 1)
 	f.roots = roots
 	if err := f.SetUpstreams(UpstreamOptions{Servers: []Server{s}}); err != nil {
 		t.Fatal(err)
@@ -154,10 +160,16 @@ func TestTLSUpstream(t *testing.T) {
 		}
 	}
 	s.ServerName = "other.example"
-	f = forwardTLS(t, s, roots)
-	if r := ask(t, f, withOPT(question("q.example.", dns.TypeA)), false); r.Rcode != dns.RcodeServerFailure || ede(r) != 23 {
-		t.Errorf("wrong name: %v", r)
+	var log logged
+	f = forwardTLSLog(t, s, roots, &log)
+	for range downRefused {
+		if r := ask(t, f, withOPT(question("q.example.", dns.TypeA)), false); r.Rcode != dns.RcodeServerFailure || ede(r) != 23 {
+			t.Errorf("wrong name: %v", r)
+		}
 	}
+	eventually(t, "the log tells what is wrong with it", func() bool {
+		return strings.Contains(log.String(), "certificate is valid for dot.example, not other.example")
+	})
 	eventually(t, "the failure is counted as one of TLS", func() bool { return f.UpstreamStats()[0].Failures["tls"] > 0 })
 }
 
