@@ -52,6 +52,7 @@ func serve(o *options, stderr io.Writer) int {
 	}
 	// Reading a large file makes garbage of some thirty times its size, once; collecting it while
 	// it is made would cost a fifth of the start. What stays is small and changes little.
+	limit := daemon.LimitMemory()
 	debug.SetGCPercent(startGC)
 	c, report := load()
 	debug.SetGCPercent(steadyGC)
@@ -70,6 +71,9 @@ func serve(o *options, stderr io.Writer) int {
 		log.Warn("LOG_LEVEL is not a level, ignored", "value", ignored)
 	}
 	daemon.LogReport(log, report)
+	if limit > 0 {
+		log.Debug("memory is limited", "heap", limit)
+	}
 
 	var err error
 	manager := handover.FromEnvironment()

@@ -20,6 +20,7 @@ type Question struct {
 	Type    uint16
 	Network string                    // "udp" or "tcp"; empty: udp
 	Check   func(r *dns.Msg) string   // what is wrong with the reply; "" = nothing
+	Port    int                       // the client's, once; 0: any
 	Each    func(n int) (name string) // the name of the nth question, instead of Name
 }
 
@@ -103,7 +104,11 @@ func (q Question) Exchange(in *Namespace, server netip.AddrPort, n int) (*dns.Ms
 	began := time.Now()
 	var conn net.Conn
 	err := in.Do(func() (err error) {
-		conn, err = (&net.Dialer{Timeout: ClientTimeout}).Dial(network, server.String())
+		d := net.Dialer{Timeout: ClientTimeout}
+		if q.Port != 0 {
+			d.LocalAddr = &net.UDPAddr{Port: q.Port}
+		}
+		conn, err = d.Dial(network, server.String())
 		return err
 	})
 	if err != nil {
