@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Usage is what a process holds.
@@ -53,17 +54,32 @@ func (h *Hard) status(proc string) func(string) int {
 }
 
 // Settles waits until the process has no more descriptors and goroutines than before, some of
-// which may come and go: the connection that asks, a probe under way, and sockets towards upstreams, which
-// are kept for 20 s. What leaks with queries, connections or probes is more than those.
+// which may come and go: the connection that asks, a probe under way, and the sockets towards upstreams, of
+// which a few hundred are kept for 20 s.
 func (h *Hard) Settles(before Usage) {
 	h.T.Helper()
-	const some, sockets = 6, 40
+	h.settles(before, 400)
+}
+
+// SettlesFully is Settles, and waits for those sockets, too.
+func (h *Hard) SettlesFully(before Usage) {
+	h.T.Helper()
+	h.settles(before, 6)
+}
+
+func (h *Hard) settles(before Usage, sockets int) {
+	h.T.Helper()
+	const some = 6
 	var now Usage
 	ok := func() bool {
 		now = h.Usage()
 		return now.Descriptors <= before.Descriptors+sockets && now.Goroutines <= before.Goroutines+some
 	}
+	began := time.Now()
 	defer func() {
+		if d := time.Since(began); d > time.Second {
+			h.T.Logf("settled after %v: before %v; now %v", d, before, now)
+		}
 		if h.T.Failed() {
 			h.T.Logf("before: %v; now: %v", before, now)
 		}

@@ -276,6 +276,12 @@ func (h *Hard) Says(text string, from int) {
 
 // client talks to the control socket.
 func (h *Hard) get(path string) ([]byte, error) {
+	h.T.Helper()
+	select {
+	case <-h.done:
+		h.T.Fatalf("it has ended: %v\n%s", h.err, h.log)
+	default:
+	}
 	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", h.Socket)
