@@ -85,6 +85,7 @@ func (l *lane) due(at *attempt, now int64) {
 			l.f.wasSilent(u, at.sent, now, at.probe != nil || at.hedged)
 		}
 		u.lanes[l.index].counts.failures[failTimeout]++
+		l.f.canaryLost(at, now)
 		l.endAttempt(at)
 		return
 	}
@@ -134,6 +135,7 @@ func (l *lane) failed(at *attempt, why failure, now int64) {
 	if (why == failRefused || why == failNetwork || why == failTLS) && !datagram {
 		l.f.wasRefused(u, now)
 	}
+	l.f.canaryLost(at, now)
 	l.endAttempt(at)
 	if fl != nil {
 		fl.why = why

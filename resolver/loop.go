@@ -85,6 +85,18 @@ func (f *forwarder) canaryCame(name []byte) {
 
 func (f *forwarder) canarySoon(u *upstream, now int64) { u.health.canaryNext.Store(now) }
 
+// canaryLost has another canary sent soon where one, or another probe, got no reply: it may not have
+// arrived, and what comes up there later may lead back to us.
+func (f *forwarder) canaryLost(at *attempt, now int64) {
+	if at.probe == nil {
+		return
+	}
+	h, soon := &at.up.health, now+int64(loopRetry)
+	if next := h.canaryNext.Load(); next > soon && h.canaryNext.CompareAndSwap(next, soon) {
+		f.kickProber()
+	}
+}
+
 // canaryDue sends u's canary if it is time, ends a quarantine if the last one
 // has stayed away, and returns the time until it wants to be called again.
 func (f *forwarder) canaryDue(u *upstream, now int64) int64 {

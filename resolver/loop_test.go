@@ -49,3 +49,28 @@ func TestR57GuessedCanary(t *testing.T) {
 		t.Errorf("reply: %v", r)
 	}
 }
+
+// R57: a canary that got no reply says nothing, and is not waited for until the next round.
+func TestR57LostCanary(t *testing.T) {
+	t.Parallel()
+	for name, h := range map[string]func([]byte, bool) [][]byte{"silent": silent, "closed": nil} {
+		o := UpstreamOptions{Servers: []Server{{Addr: closedPort(t)}}}
+		if h != nil {
+			o = optionsTo(newFarEnd(t, h))
+		}
+		f := testForwarder(t, o)
+		u := f.conf.Load().all[0]
+		eventually(t, name+": another canary is due soon", func() bool {
+			next := u.health.canaryNext.Load()
+			return next != 0 && next <= f.now()+int64(loopRetry)
+		})
+	}
+	u := newFarEnd(t, answerA)
+	f := forwardTo(t, u)
+	eventually(t, "a canary that got its reply is good for long", func() bool {
+		return f.UpstreamStats()[0].Rcodes["NOERROR"] > 0
+	})
+	if next := f.conf.Load().all[0].health.canaryNext.Load(); next <= f.now()+int64(loopRetry) {
+		t.Errorf("the next one is due at %d", next)
+	}
+}
