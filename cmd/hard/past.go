@@ -12,6 +12,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"hard/internal/admin"
+	"hard/internal/engine"
 	"hard/internal/past"
 	"hard/internal/rank"
 	"hard/store"
@@ -68,8 +69,16 @@ func (o *options) sinceTime(now time.Time, otherwise time.Duration) (time.Time, 
 	return t, nil
 }
 
-// plainName is a name as the history has it.
-func plainName(text string) string { return strings.ToLower(strings.TrimSuffix(text, ".")) }
+// covering lists the names of the history that a name may stand for: itself, and the wildcards above it,
+// the longest first.
+func covering(text string) []string {
+	name := admin.Canonical(text)
+	list := []string{name}
+	for _, parent, ok := strings.Cut(name, "."); ok && name[0] != '*'; _, parent, ok = strings.Cut(parent, ".") {
+		list = append(list, "*."+parent)
+	}
+	return list
+}
 
 // explainAt is hard explain -at: the decision of then, rebuilt from the history.
 func explainAt(o *options, stdout, stderr io.Writer) int {
@@ -93,7 +102,15 @@ func explainAt(o *options, stdout, stderr io.Writer) int {
 	if err != nil {
 		return fail(stderr, err)
 	}
-	x, err := h.Explain(ctx, plainName(o.args[0]), at)
+	x, err := h.Explain(ctx, admin.Canonical(o.args[0]), at)
+	for _, name := range covering(o.args[0])[1:] {
+		if !errors.Is(err, engine.ErrNotFound) {
+			break
+		}
+		if y, cerr := h.Explain(ctx, name, at); cerr == nil {
+			x, err = y, nil
+		}
+	}
 	if err != nil {
 		return fail(stderr, err)
 	}

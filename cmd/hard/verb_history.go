@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"hard/internal/admin"
 	"hard/internal/rank"
 	"hard/store"
 )
@@ -76,7 +77,7 @@ func history(o *options, stdout, stderr io.Writer) int {
 	}
 	defer r.Close()
 	name, candidate, _ := strings.Cut(o.args[0], "/")
-	f := store.Filter{Name: plainName(name), Candidate: candidate, Since: since, Until: now}
+	f := store.Filter{Name: admin.Canonical(name), Candidate: candidate, Since: since, Until: now}
 	if o.csv {
 		if err := writeCSV(stdout, r, f); err != nil {
 			return fail(stderr, err)
@@ -84,6 +85,12 @@ func history(o *options, stdout, stderr io.Writer) int {
 		return exitOK
 	}
 	reply, err := readHistory(context.Background(), r, f)
+	for _, f.Name = range covering(name)[1:] {
+		if err != nil || !reply.empty(candidate) {
+			break
+		}
+		reply, err = readHistory(context.Background(), r, f)
+	}
 	if err != nil {
 		return fail(stderr, err)
 	}

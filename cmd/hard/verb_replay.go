@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"hard/internal/admin"
 	"hard/internal/config"
 	"hard/internal/past"
 )
@@ -78,7 +79,7 @@ func replay(o *options, stdout, stderr io.Writer) int {
 	ctx := context.Background()
 	opts := past.Options{Since: since, Until: now, With: with}
 	if len(o.args) == 1 {
-		opts.Name = plainName(o.args[0])
+		opts.Name = admin.Canonical(o.args[0])
 	}
 	h, err := past.Open(ctx, r)
 	if err != nil {

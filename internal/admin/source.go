@@ -80,7 +80,7 @@ func onlyType(n *Name, typ string) {
 // longest wildcard above it, as for a query.
 func (s *Server) find(text string) (*config.Name, error) {
 	c := s.o.Backend.Config()
-	text = canonical(text)
+	text = Canonical(text)
 	var best *config.Name
 	for i := range c.Names {
 		n := &c.Names[i]
@@ -129,8 +129,8 @@ func notFound(name string, c *config.Config) error {
 	return &statusError{404, Error{Message: fmt.Sprintf("%q is not configured", name), Hint: hint}}
 }
 
-// canonical is a name as the configuration keeps it: lower case, A-labels, no final dot.
-func canonical(name string) string {
+// Canonical is a name as the configuration keeps it: lower case, A-labels, no final dot.
+func Canonical(name string) string {
 	name = strings.ToLower(strings.TrimSuffix(strings.TrimSpace(name), "."))
 	for i := 0; i < len(name); i++ {
 		if name[i] >= 0x80 {
