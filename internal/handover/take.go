@@ -51,7 +51,8 @@ func (t *Takeover) ask(version string) error {
 	if me := os.Geteuid(); cred.Uid != 0 && me != 0 && int(cred.Uid) != me {
 		return fmt.Errorf("the instance is uid %d's: only that user and root may take over", cred.Uid)
 	}
-	if err := t.c.send(&message{Hello: &hello{protocol, version, os.Getpid()}}); err != nil {
+	// One that refuses us at once may be gone by now; what it said is still to be read.
+	if err := t.c.send(&message{Hello: &hello{protocol, version, os.Getpid()}}); err != nil && !gone(err) {
 		return err
 	}
 	for {
