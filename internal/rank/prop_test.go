@@ -57,6 +57,7 @@ func (w *world) change(t *rapid.T, i int) {
 	e.Override = rapid.SampledFrom([]Override{Auto, Auto, Auto, Auto, Up, Down, Drain}).Draw(t, "override")
 	e.Gone = rapid.IntRange(0, 9).Draw(t, "gone") == 0
 	e.Health.State = rapid.SampledFrom([]State{Healthy, Healthy, Healthy, Unhealthy, Unknown}).Draw(t, "state")
+	e.Health.Misses = rapid.SampledFrom([]uint16{0, 0, 0, 1}).Draw(t, "misses")
 	lat := drawMS(t, "latency", 0, 1, 5, 9, 10, 12, 20, 45, 60)
 	for m := range e.Health.Latencies.Modes {
 		e.Health.Latencies.Modes[m].Value = lat
