@@ -146,7 +146,7 @@ func (p *Prober) dueLocked(j *job) moment {
 		}
 		return min(due, j.started+cycle)
 	}
-	return j.started.add(j.every + time.Duration(j.jitter*float64(j.every)))
+	return j.planned.add(j.every + time.Duration(j.jitter*float64(j.every)))
 }
 
 // steadyLocked is the shortest interval of a job's members when nothing is pending.

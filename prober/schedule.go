@@ -27,8 +27,8 @@ const (
 	// once they would measure each other. The rest starts when the replies had their turn.
 	maxBatch = 32
 
-	// spread is the jitter of an interval, to either side. earlier is the part of it to the early side
-	// that is kept for starting together with others.
+	// spread is the jitter of an interval, to either side. earlier is the part of it that is kept for
+	// starting together with others.
 	spread, earlier = 0.1, 0.05
 
 	// company is how many probes start together although the last of them are early, by earlier of
@@ -107,8 +107,8 @@ func (p *Prober) startDue() {
 	p.armLocked()
 }
 
-// drawJitter is a part of an interval, from -spread to spread less what may be earlier.
-func drawJitter() float64 { return rand.Float64()*(2*spread-earlier) - spread + earlier }
+// drawJitter is a part of an interval, to either side.
+func drawJitter() float64 { return (2*rand.Float64() - 1) * (spread - earlier) }
 
 // slackLocked is how much too early a job may start as the n-th that starts together. A time to
 // wait that was asked for is kept.
@@ -123,7 +123,7 @@ func (j *job) slackLocked(now moment, n int) time.Duration {
 // startLocked marks a job as running.
 func (p *Prober) startLocked(j *job, now moment) {
 	j.running = true
-	j.started = now
+	j.started, j.planned = now, max(now, j.due)
 	p.counters.lag.observe(max(0, now.sub(j.due)))
 }
 

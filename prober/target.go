@@ -44,6 +44,7 @@ type job struct {
 	done     chan struct{} // closed to abort the running probe
 	canceled bool          // done is closed
 	started  moment        // start of the last probe
+	planned  moment        // the same, but no earlier than it was due
 	jitter   float64       // of the interval from there on, as a part of it
 	floor    moment        // not before this: the server asked us to slow down
 	running  bool
