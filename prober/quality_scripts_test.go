@@ -145,10 +145,8 @@ func scriptMixed(rng *rand.Rand) []trouble {
 	return out
 }
 
-// excessGoal is the product's goal for the excess latency over the oracle's. It holds for hours
-// in which some of everything goes wrong. Where every trouble of an hour strikes the best site,
-// most of the excess is the time that a site which came back must wait, up to backoff_max to be
-// probed and then hold to take over; tooMuch only guards these against growth.
+// excessGoal is the product's goal for the excess latency over the oracle's. It is missed under heavy
+// loss, to which ranking is blind until probes fail; tooMuch only guards that against growth.
 const excessGoal, tooMuch = 0.02, 0.08
 
 var scenarios = []scenario{

@@ -34,7 +34,7 @@ const (
 	// company is how many probes start together although the last of them are early, by earlier of
 	// their interval and at most earliest. They share their jitter and so stay together. A wake-up
 	// costs an idle process several times what a probe does: with 10 endpoints probed every 2 s a
-	// second of probing took 1.5 ms of CPU with company and 2.6 without.
+	// second of probing took 1.7 ms of CPU with company and 2.6 without.
 	company  = 16
 	earliest = 100 * time.Millisecond
 
