@@ -112,6 +112,7 @@ func (s *tcpServer) add(nc *net.TCPConn) {
 	c := &tcpConn{s: s, accepted: time.Now().UnixNano(), conn: nc, raw: raw, host: remote.AddrPort().Addr().Unmap(),
 		addr: mmsg.AddrFrom(remote.AddrPort()), wake: make(chan struct{}, 1)}
 	c.active.Store(c.accepted)
+	c.moved.Store(true) // it has not asked yet: those that were answered before it came make room first
 	s.mu.Lock()
 	if s.stopped {
 		s.mu.Unlock()

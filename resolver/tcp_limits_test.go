@@ -228,3 +228,28 @@ func TestIdleConnectionsAreCheap(t *testing.T) {
 		t.Errorf("an idle connection costs %d bytes", each)
 	}
 }
+
+// R46: at the limit, those who have just come and not asked yet are not the ones to go: all others have
+// had their answers.
+func TestR46NewcomersStay(t *testing.T) {
+	r := serveTCP(t, func(l *tcpLimits) { l.conns, l.tick = 8, time.Hour })
+	msg := frame(pack(t, query(tName, dns.TypeA)))
+	ask := func(c *net.TCPConn) {
+		t.Helper()
+		if _, err := c.Write(msg); err != nil {
+			t.Fatal(err)
+		}
+		wantA(t, readMsg(t, c))
+	}
+	for range 8 {
+		ask(dial(t, r.Addrs()[0]))
+	}
+	var fresh []*net.TCPConn
+	for i := range 4 {
+		fresh = append(fresh, dial(t, r.Addrs()[0]))
+		eventually(t, "room was made", func() bool { return r.Stats().Evicted == uint64(i+1) })
+	}
+	for _, c := range fresh {
+		ask(c)
+	}
+}

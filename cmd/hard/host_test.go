@@ -247,7 +247,7 @@ func TestHostGetent(t *testing.T) {
 	}
 }
 
-// TestHostBeside: other nameservers beside us are worth a warning.
+// TestHostBeside, fault 36: other nameservers beside us are worth a warning.
 func TestHostBeside(t *testing.T) {
 	h := newHost(t)
 	h.write(filepath.Join("/etc/netns", h.name, "resolv.conf"), "nameserver 127.0.0.1\nnameserver 127.0.2.53\n")
@@ -257,7 +257,7 @@ func TestHostBeside(t *testing.T) {
 	})
 }
 
-// TestHostWithoutIPv6: [::1] can't be had; IPv4 is served and the log says so.
+// TestHostWithoutIPv6, fault 32: [::1] can't be had; IPv4 is served and the log says so.
 func TestHostWithoutIPv6(t *testing.T) {
 	h := newHost(t)
 	if out, err := h.command("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1").CombinedOutput(); err != nil {
@@ -273,7 +273,7 @@ func TestHostWithoutIPv6(t *testing.T) {
 	})
 }
 
-// TestHostNoPrivilege: without the right to bind port 53 the program ends with 1, says what would
+// TestHostNoPrivilege, fault 38: without the right to bind port 53 the program ends with 1, says what would
 // help, and has touched nothing.
 func TestHostNoPrivilege(t *testing.T) {
 	h := newHost(t)
@@ -302,7 +302,7 @@ func TestHostNoPrivilege(t *testing.T) {
 	}
 }
 
-// TestHostPortTaken: somebody else has port 53.
+// TestHostPortTaken, fault 37: somebody else has port 53.
 func TestHostPortTaken(t *testing.T) {
 	h := newHost(t)
 	h.serve()

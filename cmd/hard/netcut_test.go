@@ -173,7 +173,7 @@ func (w *wired) quietly(since int) {
 	}
 }
 
-// TestNetCut pulls all cables at once: nothing may change. Then it kills half of the candidates,
+// TestNetCut, fault 29, pulls all cables at once: nothing may change. Then it kills half of the candidates,
 // which must.
 func TestNetCut(t *testing.T) {
 	settings, rest := "interval = \"200ms\"\nfast_interval = \"50ms\"\ntimeout = \"300ms\"\nbackoff_max = \"1s\"\nhold = \"200ms\"", 300*time.Millisecond
