@@ -255,6 +255,9 @@ func TestLockedByAnotherProgram(t *testing.T) {
 	if n := count(t, path, fmt.Sprintf("SELECT min(at_ms) - %d FROM probe", at.UnixMilli())); n != 53 {
 		t.Errorf("the oldest probe kept is %d: the oldest should have gone first", n)
 	}
+	if got := shell(t, path, "SELECT count(*), min(kind), min(reason) FROM events WHERE kind <> 'guard'"); got != "1|lost|53 rows could not be written" {
+		t.Errorf("what was lost is told as %s", got)
+	}
 	if n := strings.Count(log.String(), "level=WARN"); n != 1 {
 		t.Errorf("%d warnings", n)
 	}
@@ -334,6 +337,24 @@ func TestReadOnlyFileSystem(t *testing.T) {
 	until(t, "failed", s.in(StateFailed))
 	remount(0)
 	until(t, "written", func() bool { return s.Stats().Written == 1 })
+}
+
+// TestFileTurnsUnwritable: the file system forbids writes while the database is open.
+func TestFileTurnsUnwritable(t *testing.T) {
+	t.Parallel()
+	path := dbPath(t)
+	s, log := start(t, Options{Path: path})
+	s.Event(Event{At: time.Now(), Kind: "start"})
+	s.sync(t)
+	err := s.do(context.Background(), func(w *writer) error { return w.exec("PRAGMA query_only = ON") }) // as SQLITE_READONLY comes up
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Record(probeAt(east, time.Now()))
+	until(t, "opened anew, and written", func() bool { return s.Stats().State == StateOK && s.Stats().Written == 2 })
+	if s.Stats().WriteErrors == 0 || strings.Count(log.String(), "level=WARN") != 1 {
+		t.Errorf("%+v", s.Stats())
+	}
 }
 
 func TestDatabaseDeletedOrReplaced(t *testing.T) {

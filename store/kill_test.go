@@ -45,33 +45,33 @@ func writeForever(path string) {
 // TestKill kills a writer again and again, always on the same database.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	const tries = 4
-	runs, longest := 15+tries, 250*time.Millisecond
+	runs := 15
 	if os.Getenv("HARD_LONG") != "" {
-		runs, longest = 300, 500*time.Millisecond
+		runs = 250
 	}
 	path := dbPath(t)
 	acknowledged := make(map[string]string)
 	for run := range runs {
-		life := time.Duration(rand.Int64N(int64(longest)))
-		if run >= runs-tries {
-			life = 3 * time.Second // long enough to see how much is lost
-		}
-		killed := killAfter(t, path, life, acknowledged)
+		killAfter(t, path, time.Duration(rand.Int64N(int64(300*time.Millisecond))), acknowledged)
 		check(t, path, run, acknowledged)
-		if run >= runs-tries {
-			last := count(t, path, "SELECT max(at_ms) FROM probe")
-			lost := killed.Sub(time.UnixMilli(int64(last)))
-			if lost <= 2*time.Second {
-				break
-			}
-			if t.Logf("%v of probes lost", lost); run == runs-1 {
-				t.Error("each time") // a disk that stalls makes it once or twice
-			}
-		}
+	}
+	if len(acknowledged) == 0 {
+		t.Error("no override was ever stored")
 	}
 	if got := shell(t, path, "PRAGMA integrity_check"); got != "ok" {
 		t.Error("the real program finds:", got)
+	}
+	// How much is lost: on a machine that does other work, too, the best of a few.
+	least := time.Hour
+	for run := 0; run < 6 && least > 2*time.Second; run++ {
+		killed := killAfter(t, path, 3*time.Second, acknowledged)
+		check(t, path, run, acknowledged)
+		last := count(t, path, "SELECT max(at_ms) FROM probe")
+		least = min(least, killed.Sub(time.UnixMilli(int64(last))))
+	}
+	t.Logf("%v of probes lost", least)
+	if least > 2*time.Second {
+		t.Errorf("%v of probes lost at least", least)
 	}
 }
 

@@ -53,7 +53,7 @@ type CurrentState struct {
 	Total       time.Duration
 	LastOutcome rank.Outcome
 	Since       time.Time // zero: never changed
-	Checked     time.Time // end of the last probe; zero: never probed
+	Checked     time.Time // start of the last probe that counted; zero: never probed
 	Fingerprint uint64    // of the check that measured it
 	Health      json.RawMessage
 }

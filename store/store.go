@@ -29,7 +29,6 @@ type Options struct {
 	MaxSize   int64         // bytes of the file and its -wal; default 512 MiB, at least 4 MiB
 	QueueRows int           // rows that wait in memory at most; default 32768, some 8 MB when full
 	Log       *slog.Logger
-	Version   string           // of the program, stored for the reader
 	Now       func() time.Time // the wall clock; default time.Now
 
 	// Successor: another instance has the database and is about to leave. Until it has, nothing is

@@ -142,7 +142,7 @@ func (w *writer) endpoint(k rank.Key, keep bool) (int64, error) {
 	}
 	addr := k.Addr.String()
 	err := w.exec(`INSERT INTO endpoint (name, candidate, address, family, used_ms) VALUES (?, ?, ?, ?, ?)
-		ON CONFLICT (name, candidate, address) DO UPDATE SET used_ms = excluded.used_ms`,
+		ON CONFLICT (name, candidate, address) DO UPDATE SET used_ms = max(used_ms, excluded.used_ms)`,
 		k.Name, k.Candidate, addr, family, w.hour)
 	if err != nil {
 		return 0, err
@@ -176,7 +176,7 @@ func (w *writer) result(p *rank.Sample) (int64, error) {
 	detail := shorten(k.detail)
 	err = w.exec(`INSERT INTO result (endpoint, outcome, status, try, final, delayed, counted, detail, used_ms)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (endpoint, outcome, status, try, final, delayed, detail) DO UPDATE SET used_ms = excluded.used_ms`,
+		ON CONFLICT (endpoint, outcome, status, try, final, delayed, detail) DO UPDATE SET used_ms = max(used_ms, excluded.used_ms)`,
 		endpoint, k.outcome.String(), k.status, k.try, k.final, k.delayed, p.Counted(), detail, w.hour)
 	if err != nil {
 		return 0, err

@@ -88,7 +88,7 @@ func Start(c *config.Config, o Options) (*Daemon, error) {
 	}
 	d.store = store.Open(store.Options{
 		Path: c.Store.Path, RawFor: c.Store.RawFor, RollupFor: c.Store.RollupFor, MaxSize: c.Store.MaxSize,
-		Log: o.Log, Version: o.Version, Successor: before != nil,
+		Log: o.Log, Successor: before != nil,
 	})
 	d.keep(c)
 	saved, servers := d.load(before)

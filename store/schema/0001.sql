@@ -2,11 +2,11 @@
 -- Version 1. Read the views (probes, current, events, answers, uptime, rollups): their names and
 -- columns are kept. The tables below them may change with any release.
 -- Times are Unix milliseconds (UTC) in columns that end in _ms, durations are microseconds in
--- columns that end in _us.
+-- columns that end in _us; those of table probe count steps of 10 microseconds.
 -- Any sqlite3 from 3.26 on can read this: it uses nothing that is younger.
 
 CREATE TABLE setting (          -- single values that belong to the whole database
-    key   TEXT PRIMARY KEY,     -- rolled_to_ms, hours_until_ms, resolvers, stopped_ms, written_ms, ...
+    key   TEXT PRIMARY KEY,     -- resolvers, and times: written stopped rolled_to hours_until probes_from (_ms)
     value NOT NULL
 ) WITHOUT ROWID;
 
@@ -58,7 +58,7 @@ CREATE TABLE endpoint_state (   -- the present state of every endpoint that exis
     total_us     INTEGER,          -- until the verdict
     last_outcome TEXT NOT NULL,
     since_ms     INTEGER,          -- in this state since
-    checked_ms   INTEGER,          -- end of the last probe
+    checked_ms   INTEGER,          -- start of the last probe that counted
     fingerprint  INTEGER NOT NULL, -- of the check that measured it; state is used only for the same check
     health       TEXT              -- the rest of the measured health, JSON
 );
