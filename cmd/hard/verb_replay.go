@@ -29,7 +29,8 @@ type replayName struct {
 	Name     string     `json:"name"`
 	Then     replaySide `json:"then"`
 	Now      replaySide `json:"now"`
-	DiffersS float64    `json:"differs_s"` // how long the answers were others
+	WonMS    float64    `json:"latency_won_ms"` // by the mean latency; negative: lost
+	DiffersS float64    `json:"differs_s"`      // how long the answers were others
 	Notes    []string   `json:"notes,omitempty"`
 }
 
@@ -111,7 +112,7 @@ func replayView(r *past.Report) replayReply {
 	}
 	for i := range r.Names {
 		n := &r.Names[i]
-		out.Names = append(out.Names, replayName{n.Name, side(&n.Then), side(&n.Now), n.Differs.Seconds(), n.Notes})
+		out.Names = append(out.Names, replayName{n.Name, side(&n.Then), side(&n.Now), ms(n.Won()), n.Differs.Seconds(), n.Notes})
 	}
 	for i := range r.Differences {
 		d := &r.Differences[i]
@@ -137,12 +138,13 @@ func showReplay(p *page, r *replayReply) {
 	p.line(plain, "")
 	right := func(format string, v ...any) cell { return cell{text: fmt.Sprintf(format, v...), right: true} }
 	p.add(cell{text: "name", style: dim}, cell{text: ""}, cell{text: "switches", style: dim, right: true},
-		cell{text: "min dead", style: dim, right: true}, cell{text: "latency", style: dim, right: true}, cell{text: "differs", style: dim, right: true})
+		cell{text: "min dead", style: dim, right: true}, cell{text: "latency", style: dim, right: true},
+		cell{text: "", style: dim}, cell{text: "differs", style: dim, right: true})
 	for i := range r.Names {
 		n := &r.Names[i]
-		p.add(cell{text: n.Name}, cell{text: "then"}, right("%d", n.Then.Switches), right("%.1f", n.Then.DeadMinutes), right("%s", msText(n.Then.LatencyMS)), cell{})
+		p.add(cell{text: n.Name}, cell{text: "then"}, right("%d", n.Then.Switches), right("%.1f", n.Then.DeadMinutes), right("%s", msText(n.Then.LatencyMS)), cell{}, cell{})
 		p.add(cell{}, cell{text: "now"}, right("%d", n.Now.Switches), right("%.1f", n.Now.DeadMinutes), right("%s", msText(n.Now.LatencyMS)),
-			right("%s", span(time.Duration(n.DiffersS*1e9))))
+			right("%s", wonText(n.WonMS)), right("%s", span(time.Duration(n.DiffersS*1e9))))
 	}
 	for i := range r.Names {
 		for _, note := range r.Names[i].Notes {
@@ -163,6 +165,17 @@ func showReplay(p *page, r *replayReply) {
 	if more := len(r.Differences) - shownDifferences; more > 0 {
 		p.line(dim, "and %d more: -json has all", more)
 	}
+}
+
+// wonText is a gain or a loss of latency.
+func wonText(ms float64) string {
+	switch {
+	case ms > 0:
+		return "won " + msText(ms)
+	case ms < 0:
+		return "lost " + msText(-ms)
+	}
+	return "same"
 }
 
 func addrList(addrs []netip.Addr) string {

@@ -75,7 +75,8 @@ func (h *History) readInputs(ctx context.Context) error {
 			if err := json.Unmarshal(row.Data, c); err != nil {
 				return fmt.Errorf("checkpoint of %s: %w", row.At, err)
 			}
-			if !c.At.Before(h.extent.ProbesFrom) {
+			// A probe that began before the checkpoint may have been taken after it.
+			if from := h.extent.ProbesFrom; from.IsZero() || !c.At.Add(-longestProbe).Before(from) {
 				h.points = append(h.points, c)
 			}
 			continue

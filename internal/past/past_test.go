@@ -73,7 +73,7 @@ func TestReplayOfTheSameIsTheSame(t *testing.T) {
 			}
 			switches := 0
 			for _, n := range got.Names {
-				if n.Then.Switches != n.Now.Switches || n.Then.Dead != n.Now.Dead || n.Then.Latency != n.Now.Latency {
+				if n.Then.Switches != n.Now.Switches || n.Then.Dead != n.Now.Dead || n.Then.Latency != n.Now.Latency || n.Won() != 0 {
 					t.Errorf("%s: then %+v, now %+v", n.Name, n.Then, n.Now)
 				}
 				switches += n.Then.Switches
@@ -175,5 +175,55 @@ func TestIncomplete(t *testing.T) {
 	got, err := h.Replay(context.Background(), Options{Since: began, Until: w.clock(), With: w.config})
 	if err != nil || len(got.Gaps) != 2 || len(got.Differences) != 0 {
 		t.Errorf("replay: %v, gaps %v, differences %v", err, got.Gaps, got.Differences)
+	}
+}
+
+// What was deleted for its age or for want of room can't be rebuilt, and what is left can.
+func TestExpiredIsIncomplete(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	w := newWorld(t, 6, text("10s", "best"))
+	began := w.clock()
+	keys := w.keys()
+	for w.clock().Before(began.Add(45 * time.Minute)) { // four periodic checkpoints
+		w.pass(time.Second)
+		w.probe(keys)
+		w.look() // the engine has taken it
+	}
+	until := w.clock()
+	w.end()
+	const kept = 25 * time.Minute
+	w.store = store.Open(store.Options{Path: w.path, Now: w.clock, RawFor: kept})
+	r, err := store.OpenReader(w.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		x, err := r.Extent(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !x.ProbesFrom.IsZero() {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("nothing is deleted within a minute")
+		}
+	}
+	if err := w.store.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	h := w.history()
+	var gap *Gap
+	if _, err := h.Explain(ctx, "best.example", began.Add(10*time.Minute)); !errors.As(err, &gap) || !strings.Contains(gap.Why, "does not reach that far back") {
+		t.Errorf("of what is deleted: %v", err)
+	}
+	if _, err := h.Explain(ctx, "best.example", until.Add(-time.Minute)); err != nil {
+		t.Errorf("of what is left: %v", err)
+	}
+	got, err := h.Replay(ctx, Options{Since: began, Until: until, With: w.config})
+	if err != nil || len(got.Gaps) != 1 || len(got.Differences) != 0 || got.Covered < kept-15*time.Minute || got.Covered > kept {
+		t.Errorf("%v, covered %v, gaps %v, differences %v", err, got.Covered, got.Gaps, got.Differences)
 	}
 }
