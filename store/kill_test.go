@@ -55,9 +55,6 @@ func TestKill(t *testing.T) {
 		killAfter(t, path, time.Duration(rand.Int64N(int64(300*time.Millisecond))), acknowledged)
 		check(t, path, run, acknowledged)
 	}
-	if len(acknowledged) == 0 {
-		t.Error("no override was ever stored")
-	}
 	if got := shell(t, path, "PRAGMA integrity_check"); got != "ok" {
 		t.Error("the real program finds:", got)
 	}
@@ -68,6 +65,9 @@ func TestKill(t *testing.T) {
 		check(t, path, run, acknowledged)
 		last := count(t, path, "SELECT max(at_ms) FROM probe")
 		least = min(least, killed.Sub(time.UnixMilli(int64(last))))
+	}
+	if len(acknowledged) == 0 {
+		t.Error("no override was ever stored")
 	}
 	t.Logf("%v of probes lost", least)
 	if least > 2*time.Second {
