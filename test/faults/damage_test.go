@@ -73,19 +73,14 @@ func scribble(t *testing.T, file string, r *rand.Rand, page int) {
 // old file or in a new one, nothing is deleted, and the log says at most once that a file was set aside.
 func TestFault04Damaged(t *testing.T) {
 	t.Parallel()
+	faulty.NeedLong(t)
 	s := newShop(t, nil)
 	s.ready()
 	s.Writes()
 	s.Kill() // a -wal with rows of its own is left
 	good := copyOf(t, s.DB)
-	rounds := 1
-	if faulty.Long() {
-		rounds = 5
-	}
+	const rounds = 4
 	for kind, damage := range damages {
-		if !faulty.Long() && kind != "first page" && kind != "garbage -wal" {
-			continue
-		}
 		for seed := range rounds {
 			good.restore(t, s.DB)
 			damage(t, s.DB, rand.New(rand.NewPCG(uint64(seed), 4)))

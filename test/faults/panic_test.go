@@ -17,6 +17,7 @@ import (
 // and everything goes on: queries, probes, the ranking, the history, hooks, reloads, the control socket.
 func TestFault20Panic(t *testing.T) {
 	t.Parallel()
+	faulty.NeedLong(t)
 	s := newShop(t, nil)
 	s.Program = faulty.WithFaults(t)
 	dir := filepath.Join(s.Dir, "faults")

@@ -119,6 +119,7 @@ func cpuTime(t *testing.T, pid int) time.Duration {
 // stream of others.
 func TestFault14FewDescriptors(t *testing.T) {
 	t.Parallel()
+	faulty.NeedLong(t)
 	s := newShop(t, nil)
 	s.Prefix = []string{faulty.Need(t, "prlimit", "util-linux"), "--nofile=64:64"}
 	s.ready()

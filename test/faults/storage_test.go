@@ -373,6 +373,7 @@ func TestFault08FsyncHangs(t *testing.T) {
 // nothing, and takes over when the first has ended.
 func TestFault09TwoInstances(t *testing.T) {
 	t.Parallel()
+	faulty.NeedLong(t)
 	s := newShop(t, nil)
 	s.ready()
 	second := newShop(t, nil)

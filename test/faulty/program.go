@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -126,6 +127,9 @@ func (h *Hard) Begin() {
 		h.Program = Program(h.T)
 	}
 	args := append(append([]string{}, h.Prefix...), h.Program, "-c", h.File)
+	if os.Getuid() == 0 && !slices.Contains(h.Prefix, "--reuid") && !slices.Contains(h.Args, "-user") {
+		args = append(args, "-user", "root") // a user hard of this host could not read the tests' files
+	}
 	cmd := h.In.Command(append(args, h.Args...)...)
 	cmd.Env = append(append(os.Environ(), "HARD_CONFIG=", "LOG_LEVEL=", "GORACE=atexit_sleep_ms=0"), h.Env...)
 	cmd.Stdout, cmd.Stderr = h.log, h.log
