@@ -27,29 +27,45 @@ type drop struct{}
 func (drop) Sample(rank.Sample) {}
 func (drop) Addresses(Found)    {}
 
-// 4,000 endpoints once a second: the server's work, in the same process, makes it harder.
+// lagOf is how many probes started between two looks, and how many of them more than 50 ms late.
+func lagOf(before, after Stats) (probes, late uint64) {
+	for i := range after.Lag.Counts {
+		n := after.Lag.Counts[i] - before.Lag.Counts[i]
+		probes += n
+		if i >= len(after.Lag.Bounds) || after.Lag.Bounds[i] > 50*time.Millisecond {
+			late += n
+		}
+	}
+	return probes, late
+}
+
+// 4,000 endpoints once a second, none more than 50 ms late: the server's work, in the same process,
+// makes it harder. Other work on the machine does too, so one quiet window of 2 s in 16 s shows it; and only what no
+// noise explains, most probes late in every window, is a failure.
 func TestScaleLag(t *testing.T) {
 	if os.Getenv("HARD_LONG") == "" {
-		t.Skip("takes 12 s; set HARD_LONG=1")
+		t.Skip("takes up to 18 s; set HARD_LONG=1")
 	}
 	p := newProber(t, Options{Sink: drop{}})
 	p.Start()
 	manyTargets(p, serve(t, reply(okReply)).Port(), 4000, time.Second)
 	time.Sleep(2 * time.Second) // the first probes
-	before := p.Stats()
-	time.Sleep(10 * time.Second)
-	s := p.Stats()
-	probes, late := uint64(0), uint64(0)
-	for i := range s.Lag.Counts {
-		n := s.Lag.Counts[i] - before.Lag.Counts[i]
-		probes += n
-		if i >= len(s.Lag.Bounds) || s.Lag.Bounds[i] > 50*time.Millisecond {
-			late += n
+	best := 1.0
+	for range 8 {
+		before := p.Stats()
+		time.Sleep(2 * time.Second)
+		after := p.Stats()
+		probes, late := lagOf(before, after)
+		t.Logf("%d probes in 2 s, %d more than 50 ms late, mean lag %v", probes, late, (after.Lag.Sum-before.Lag.Sum)/time.Duration(max(probes, 1)))
+		if probes > 0 {
+			best = min(best, float64(late)/float64(probes))
+		}
+		if best == 0 && probes > 7000 {
+			return
 		}
 	}
-	t.Logf("%d probes, %d more than 50 ms late, mean lag %v", probes, late, (s.Lag.Sum-before.Lag.Sum)/time.Duration(probes))
-	if probes == 0 { // no test fails on a time: how late they were is for the eye
-		t.Errorf("nothing was probed: %+v", s)
+	if best > 0.5 {
+		t.Errorf("in every window most probes were more than 50 ms late")
 	}
 }
 
