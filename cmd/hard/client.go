@@ -21,7 +21,8 @@ import (
 const (
 	defaultSocket = "/run/hard/control.sock"
 	dialTime      = 5 * time.Second
-	callTime      = 70 * time.Second // a little more than the daemon allows a request
+	callTime      = 70 * time.Second // for a probe or a reload: a little more than the daemon allows a request
+	quickTime     = 20 * time.Second // for the others, which the daemon answers or refuses in 5 s
 	maxReply      = 1 << 30          // octets; 100,000 names make some 200 MiB
 )
 
@@ -54,7 +55,7 @@ func newClient(o *options) (*client, error) {
 		d := net.Dialer{Timeout: dialTime}
 		return d.DialContext(ctx, "unix", socket)
 	}
-	return &client{socket, &http.Client{Transport: &http.Transport{DialContext: dial}, Timeout: callTime}}, nil
+	return &client{socket, &http.Client{Transport: &http.Transport{DialContext: dial}}}, nil
 }
 
 // close ends the idle connection.
@@ -89,18 +90,24 @@ func (c *client) call(ctx context.Context, method, path string, in, out any, als
 		}
 		body = bytes.NewReader(b)
 	}
+	limit := quickTime
+	if path == "/v1/probe" || path == "/v1/reload" {
+		limit = callTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "http://hard"+path, body)
 	if err != nil {
 		return err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return c.explain(err)
+		return c.explain(err, limit)
 	}
 	defer resp.Body.Close()
 	reply, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
 	if err != nil {
-		return c.explain(err)
+		return c.explain(err, limit)
 	}
 	good := resp.StatusCode == http.StatusOK
 	for _, a := range also {
@@ -120,8 +127,10 @@ func (c *client) call(ctx context.Context, method, path string, in, out any, als
 }
 
 // explain finds out what an error of the transport means.
-func (c *client) explain(err error) error {
+func (c *client) explain(err error, limit time.Duration) error {
 	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: no answer in %v: the daemon is there, and stopped or stuck (ps, its log)", c.socket, limit)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return &notRunning{c.socket, errors.Unwrap(unwrapNet(err))}
 	case errors.Is(err, fs.ErrPermission):
