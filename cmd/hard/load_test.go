@@ -106,7 +106,8 @@ func (l *load) pause() {
 	l.t.Helper()
 	l.paused.Store(true)
 	l.asking.Lock()
-	l.asking.Unlock() //nolint:staticcheck // everybody has seen the flag by now
+	//lint:ignore SA2001 everybody has seen the flag by now
+	l.asking.Unlock()
 	eventually(l.t, "everything is answered", func() bool { return l.asked.Load() == l.answered.Load() })
 }
 
