@@ -20,9 +20,9 @@ func TestAlarms(t *testing.T) {
 	begin := time.Now()
 	r.set(far, time.Hour)
 	r.set(moved, 50*time.Minute)
-	r.set(late, 40*time.Millisecond)
-	r.set(last, 1200*time.Millisecond)
-	r.set(never, time.Second)
+	r.set(late, 800*time.Millisecond)
+	r.set(last, 1600*time.Millisecond)
+	r.set(never, 1200*time.Millisecond)
 	r.set(early, 10*time.Millisecond)
 	r.unset(never)
 	r.unset(named("never set"))
@@ -37,7 +37,7 @@ func TestAlarms(t *testing.T) {
 			t.Fatalf("%s never rang", want)
 		}
 	}
-	if passed := time.Since(begin); passed < 1200*time.Millisecond {
+	if passed := time.Since(begin); passed < 1600*time.Millisecond {
 		t.Errorf("all had rung after %v", passed)
 	}
 	r.set(early, -time.Second) // what is overdue rings at once, though an hour was waited for
