@@ -12,7 +12,7 @@ import (
 
 // Fault 11: the last run had a clock that was a year ahead, so that all it stored is of the future. That
 // counts as old, not as fresh for a year: what it knew of the candidates is not believed, and nothing of
-// the history is deleted. (Steps while running: TestEngineClock..., TestSteppedClock.)
+// the history is deleted. (Steps while running: TestFault11ClockIsSet of the engine, TestSteppedClock of the store.)
 func TestFault11RowsOfTheFuture(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
