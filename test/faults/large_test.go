@@ -98,7 +98,7 @@ func TestFault15MemoryLimit(t *testing.T) {
 		defer c.Close()
 		conns = append(conns, c)
 	}
-	for range 3 {
+	for range 2 {
 		if out, code := s.Verb("reload"); code != 0 {
 			t.Errorf("reload: %s", out)
 		}

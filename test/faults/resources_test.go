@@ -288,7 +288,7 @@ func TestFault12Suspended(t *testing.T) {
 	s.ready()
 	from := len(s.Log())
 	s.Signal(syscall.SIGSTOP)
-	time.Sleep(10 * time.Second) // the suspension
+	time.Sleep(6 * time.Second) // the suspension
 	probes := s.near.Seen.Load()
 	began := time.Now()
 	s.Signal(syscall.SIGCONT)
@@ -300,7 +300,7 @@ func TestFault12Suspended(t *testing.T) {
 	a.Clean()
 	n := s.near.Seen.Load() - probes
 	t.Logf("%d probes in the %v after it, at an interval of 100 ms", n, passed.Round(time.Millisecond))
-	if missed := int64(10 * time.Second / (100 * time.Millisecond)); n > missed/2+int64(passed/(50*time.Millisecond)) {
+	if missed := int64(6 * time.Second / (100 * time.Millisecond)); n > missed/2+int64(passed/(50*time.Millisecond)) {
 		t.Errorf("%d probes at once: the missed ones were made up for", n)
 	}
 	quiet(t, s.Hard, from)

@@ -91,7 +91,7 @@ func TestFault01KillNine(t *testing.T) {
 	s.ready()
 	rounds, longest := 3, 300*time.Millisecond
 	if faulty.Long() {
-		rounds, longest = 50, 500*time.Millisecond
+		rounds, longest = 40, 500*time.Millisecond
 	}
 	// Both end, the farther one last: a start that knew nothing would answer with both.
 	s.near.Kill()
