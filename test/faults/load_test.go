@@ -193,12 +193,12 @@ func TestLoadFloods(t *testing.T) {
 func TestLoadStarvation(t *testing.T) {
 	needLong(t)
 	up := faulty.NewUpstream(t, nil, netip.AddrPort{})
-	up.Answer = func(q *dns.Msg) *dns.Msg {
+	up.Answers(func(q *dns.Msg) *dns.Msg {
 		if strings.HasPrefix(q.Question[0].Name, "flood") {
 			return nil
 		}
 		return faulty.Everything(q)
-	}
+	})
 	h := faulty.Start(t, nil, strings.Replace(headWith(up.Addr.String()), "[store]", "max_inflight = 128\n[store]", 1)+static)
 	h.Wants("forwarding", faulty.Forwarded())
 	a := h.Ask(ours(), faulty.Forwarded(), faulty.Forwarded().TCP())
@@ -243,12 +243,12 @@ func TestLoadSpoofedReplies(t *testing.T) {
 	in := faulty.NewNamespace(t)
 	up := faulty.NewUpstream(t, in, netip.AddrPort{})
 	release := make(chan struct{})
-	up.Answer = func(q *dns.Msg) *dns.Msg {
+	up.Answers(func(q *dns.Msg) *dns.Msg {
 		if strings.HasPrefix(q.Question[0].Name, "waits") {
 			<-release
 		}
 		return faulty.Everything(q)
-	}
+	})
 	h := faulty.Start(t, in, strings.Replace(headWith(up.Addr.String()), "attempt_timeout = \"300ms\"\ntotal_timeout = \"1500ms\"",
 		"attempt_timeout = \"30s\"\ntotal_timeout = \"30s\"", 1)+static)
 	h.Wants("forwarding", faulty.Forwarded())

@@ -143,12 +143,12 @@ func TestFault24UpstreamHalfOpen(t *testing.T) {
 func TestFault24UpstreamSlow(t *testing.T) {
 	up := faulty.NewUpstream(t, nil, netip.AddrPort{})
 	slow := make(chan struct{})
-	up.Answer = func(q *dns.Msg) *dns.Msg {
+	up.Answers(func(q *dns.Msg) *dns.Msg {
 		if strings.HasPrefix(q.Question[0].Name, "slow") {
 			<-slow
 		}
 		return faulty.Everything(q)
-	}
+	})
 	h := faulty.Start(t, nil, strings.Replace(headWith(up.Addr.String()), `"1500ms"`, `"30s"`, 1)+static)
 	h.Wants("forwarding", faulty.Forwarded())
 	faulty.LeakCheck(t, h)
@@ -334,7 +334,7 @@ func TestFault33StartBeforeNetwork(t *testing.T) {
 	host, out := newCable(t)
 	up := faulty.NewUpstream(t, out, outside(2, 53))
 	near := faulty.NewCandidate(t, out, outside(3, 80), 0)
-	up.Answer = func(q *dns.Msg) *dns.Msg {
+	up.Answers(func(q *dns.Msg) *dns.Msg {
 		m := faulty.Everything(q)
 		if strings.HasSuffix(q.Question[0].Name, "backend.example.") {
 			m.Answer = nil
@@ -347,7 +347,7 @@ func TestFault33StartBeforeNetwork(t *testing.T) {
 			}
 		}
 		return m
-	}
+	})
 	name := func(name, host string) string {
 		return fmt.Sprintf("[name.%q]\ncandidates = [%q]\ncheck = \"http://:80/\"\ninterval = \"100ms\"\nfast_interval = \"20ms\"\n", name, host)
 	}

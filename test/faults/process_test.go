@@ -150,13 +150,16 @@ func TestFault40SignalStorm(t *testing.T) {
 // TERM ends it at once.
 func TestFault41Terminate(t *testing.T) {
 	up := faulty.NewUpstream(t, nil, netip.AddrPort{})
-	release := make(chan struct{})
-	up.Answer = func(q *dns.Msg) *dns.Msg {
-		if strings.HasPrefix(q.Question[0].Name, "inflight") {
+	release, end := make(chan struct{}), make(chan struct{})
+	defer close(end)
+	up.Answers(func(q *dns.Msg) *dns.Msg {
+		if strings.HasPrefix(q.Question[0].Name, "inflight99.") {
+			<-end
+		} else if strings.HasPrefix(q.Question[0].Name, "inflight") {
 			<-release
 		}
 		return faulty.Everything(q)
-	}
+	})
 	slow := func(i int) faulty.Question {
 		q := faulty.Forwarded()
 		q.Each = func(int) string { return fmt.Sprintf("inflight%d.example.", i) }
@@ -190,8 +193,6 @@ func TestFault41Terminate(t *testing.T) {
 	}
 
 	// The second TERM: nothing is waited for.
-	release = make(chan struct{})
-	defer close(release)
 	h.Run()
 	h.Wants("forwarding", faulty.Forwarded())
 	before = up.Seen.Load()

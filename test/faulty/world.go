@@ -97,9 +97,11 @@ type Upstream struct {
 	Delay atomic.Int64 // of each reply, nanoseconds
 	Seen  atomic.Int64 // queries
 
-	// Answer replaces what is answered; nil says nothing. Set it before the first query.
-	Answer func(q *dns.Msg) *dns.Msg
+	answer atomic.Pointer[func(q *dns.Msg) *dns.Msg]
 }
+
+// Answers replaces what is answered; nil says nothing.
+func (u *Upstream) Answers(f func(q *dns.Msg) *dns.Msg) { u.answer.Store(&f) }
 
 // UpstreamAnswer is what an Upstream answers for an A query.
 const UpstreamAnswer = "192.0.2.53"
@@ -141,9 +143,9 @@ func (u *Upstream) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	if d := time.Duration(u.Delay.Load()); d > 0 {
 		time.Sleep(d) // the upstream's latency
 	}
-	answer := u.Answer
-	if answer == nil {
-		answer = Everything
+	answer := Everything
+	if f := u.answer.Load(); f != nil {
+		answer = *f
 	}
 	if m := answer(q); m != nil {
 		_ = w.WriteMsg(m)
