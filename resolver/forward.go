@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"hard/internal/procs"
 )
 
 // The forwarder passes queries on to upstreams and replies back, and touches
@@ -61,7 +62,7 @@ const (
 
 // newForwarder makes the forwarder of r, without upstreams.
 func newForwarder(r *Resolver) *forwarder {
-	return makeForwarder(r.log, min(runtime.GOMAXPROCS(0), maxLanes))
+	return makeForwarder(r.log, min(procs.Own(), maxLanes))
 }
 
 func makeForwarder(log *slog.Logger, lanes int) *forwarder {

@@ -6,7 +6,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"hard/internal/answer"
@@ -139,7 +138,8 @@ func newLane(f *forwarder, index int) *lane {
 }
 
 func (l *lane) start() error {
-	if err := l.openEpoll(); err != nil {
+	var err error
+	if l.epoll, l.epfd, err = newEpoll(); err != nil {
 		return err
 	}
 	l.rx = newRxBatch()
@@ -310,18 +310,4 @@ func (l *lane) find(s *sock, id uint16) *attempt {
 		at = at.hnext
 	}
 	return at
-}
-
-// openEpoll makes the lane's epoll instance and hands it to Go's poller.
-func (l *lane) openEpoll() error {
-	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
-	if err != nil {
-		return os.NewSyscallError("epoll_create1", err)
-	}
-	if err := syscall.SetNonblock(fd, true); err != nil {
-		syscall.Close(fd)
-		return os.NewSyscallError("fcntl", err)
-	}
-	l.epoll, l.epfd = os.NewFile(uintptr(fd), "epoll"), fd
-	return nil
 }

@@ -166,7 +166,7 @@ func (r *Resolver) Sockets() ([]Socket, error) {
 	}
 	for _, e := range r.endpoints {
 		for _, l := range e.udp {
-			errs = append(errs, l.raw.Control(func(fd uintptr) { add(e, "udp", e.given[l.udp], int(fd)) }))
+			add(e, "udp", l.given, l.fd)
 		}
 		rc, err := e.tcp.ln.SyscallConn()
 		if err == nil {

@@ -19,13 +19,13 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"hard/internal/answer"
+	"hard/internal/procs"
 )
 
 // Options are what New needs. All of it is immutable.
@@ -103,6 +103,7 @@ type Resolver struct {
 	held      *holds
 	tcp       *tcpServer
 	answers   *answer.Counters
+	seats     *seats
 	inherited *inheritance // empty once New has returned
 	shared    [2]*counts   // UDP and TCP, of replies given by other goroutines than listeners': the forwarder's above all
 
@@ -130,13 +131,13 @@ var errStopped = errors.New("resolver is stopped")
 func New(o Options) (*Resolver, error) {
 	r := &Resolver{
 		log: o.Log, asked: o.Asked, listeners: o.Listeners, base: time.Now(),
-		answers: new(answer.Counters),
+		answers: new(answer.Counters), seats: newSeats(),
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	if r.listeners <= 0 {
-		r.listeners = runtime.GOMAXPROCS(0)
+		r.listeners = procs.Own()
 	}
 	r.shared = [2]*counts{r.newCounts(0), r.newCounts(1)}
 	r.logQuery.Store(o.LogQuery)
@@ -189,6 +190,7 @@ func (r *Resolver) Start() {
 		return
 	}
 	r.started = true
+	r.seats.start()
 	for _, e := range r.endpoints {
 		e.start()
 	}
@@ -249,6 +251,7 @@ func (r *Resolver) Stop(ctx context.Context) error {
 	for _, e := range eps {
 		e.stopReading()
 	}
+	r.seats.stop()
 	r.tcp.stopReading()
 	r.held.stop()
 	r.fwd.stop(ctx)

@@ -33,22 +33,23 @@ const (
 	sampleEvery = 64
 )
 
-// udpListener is one UDP socket. Its goroutine waits through Go's poller and,
-// once woken, drains the socket by system calls that cannot block.
+// udpListener is one UDP socket. Its goroutine waits for datagrams (udp_wait.go)
+// and, once woken, drains the socket by system calls that do not block.
 type udpListener struct {
 	// Immutable.
-	r   *Resolver
-	end *endpoint
-	udp *net.UDPConn
-	raw syscall.RawConn
-	fd  int // valid until closed
-	out int // what replies leave by: fd, or an outlet (udp_out.go); valid until closed
+	r     *Resolver
+	end   *endpoint
+	given bool // somebody else had bound the socket for us
+	fd    int  // the socket, not in Go's poller; valid until closed
+	door  *door
+	out   int // what replies leave by: fd, or an outlet (udp_out.go); valid until closed
 
 	// Owned by the goroutine of run.
 	rx      *mmsg.Receiver
 	tx      *mmsg.Sender
 	drainFn func(fd uintptr) bool // l.drain, made once
 	n, next int                   // datagrams in rx, and the first not handled
+	pace    pace
 	batches int
 	asked   bool  // some queries of the batch went to the forwarder
 	logging bool  // the batch goes to the query log
@@ -63,16 +64,19 @@ type udpListener struct {
 	closed bool
 }
 
+// newUDPListener takes c over and closes it: its socket stays, under another
+// descriptor. On an error it is gone.
 func newUDPListener(r *Resolver, e *endpoint, c *net.UDPConn) (*udpListener, error) {
-	raw, err := c.SyscallConn()
+	fd, err := takeFD(c)
 	if err != nil {
 		return nil, err
 	}
-	fd := 0
-	if err := raw.Control(func(x uintptr) { fd = int(x) }); err != nil {
+	d, err := newDoor(fd)
+	if err != nil {
+		unix.Close(fd)
 		return nil, err
 	}
-	l := &udpListener{r: r, end: e, udp: c, raw: raw, fd: fd, out: fd,
+	l := &udpListener{r: r, end: e, given: e.given[c], fd: fd, door: d, out: fd,
 		rx: mmsg.NewReceiver(udpBatch, udpSize), tx: mmsg.NewSender(udpBatch),
 		rotor: r.answers.NewRotor(), counts: r.newCounts(0)}
 	l.drainFn = l.drain
@@ -82,6 +86,7 @@ func newUDPListener(r *Resolver, e *endpoint, c *net.UDPConn) (*udpListener, err
 // run serves until stopReading.
 func (l *udpListener) run() {
 	defer l.end.wg.Done()
+	defer l.stand()
 	l.serveOutlet()
 	for !l.stopping.Load() {
 		if err := l.read(); err != nil && !l.stopping.Load() {
@@ -95,7 +100,7 @@ func (l *udpListener) run() {
 // panic. What was being done when the panic came is given up, and nothing else.
 func (l *udpListener) read() error {
 	defer l.recovered()
-	return l.raw.Read(l.drainFn)
+	return l.door.raw.Read(l.drainFn)
 }
 
 // recovered logs a panic by a hash of the packet, which may be private, so that
@@ -121,34 +126,41 @@ func packetHash(msg []byte) string {
 	return fmt.Sprintf("%016x", h.Sum64())
 }
 
-// drain handles all that waits on the socket, and returns false if the poller
-// is to wait for more, true to leave the poller.
+// drain handles all that waits on the socket and, in a busy period, all that
+// comes. It returns false if the poller is to wait for more, true to leave the
+// poller.
 //
 // The poller is told of every arrival after the last look (epoll is
 // edge-triggered, and each datagram is an edge), so that a batch that was not
 // full needs no further look to see that the socket is empty: at low load that
 // is one system call less of five. After more than one datagram, though, more
 // have probably come in the meantime, and a look is cheaper than to park.
-func (l *udpListener) drain(fd uintptr) bool {
+func (l *udpListener) drain(uintptr) bool {
 	for round := 1; ; round++ {
 		if !l.unfinished() {
 			if l.stopping.Load() {
 				return true
 			}
-			n, errno := l.rx.Recv(int(fd))
+			n, errno := l.receive()
 			if errno == syscall.EAGAIN {
+				if l.wait() {
+					continue
+				}
 				return false
 			}
 			if errno != 0 && errno != syscall.EINTR { // no memory: nothing that haste could mend
 				time.Sleep(time.Millisecond)
 			}
 			l.n, l.next = n, 0
+			if l.pace.seat {
+				l.crowded()
+			}
 		}
 		l.serve()
-		if l.n == 1 {
+		if l.n == 1 && !l.wait() {
 			return false
 		}
-		if round%yieldAfter == 0 {
+		if round%yieldAfter == 0 && !l.pace.seat { // else there are processors for the others
 			runtime.Gosched()
 		}
 	}
@@ -331,7 +343,7 @@ func (l *udpListener) writeReplies(out []outMessage) {
 // stopReading ends run, which the caller joins. Replies can still be sent.
 func (l *udpListener) stopReading() {
 	l.stopping.Store(true)
-	_ = l.udp.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
+	_ = l.door.file.SetReadDeadline(time.Unix(1, 0)) // wakes the reader, unless it has a seat; see seatWait
 }
 
 func (l *udpListener) close() {
@@ -339,7 +351,8 @@ func (l *udpListener) close() {
 	defer l.mu.Unlock()
 	if !l.closed {
 		l.closed = true
-		l.udp.Close()
+		l.door.file.Close()
+		unix.Close(l.fd)
 		if l.out != l.fd {
 			unix.Close(l.out)
 		}

@@ -14,9 +14,10 @@ var floors = map[string][]string{
 	"hard/internal/rank":   {},
 	"hard/internal/mmsg":   {},
 	"hard/internal/bug":    {},
+	"hard/internal/procs":  {},
 	"hard/internal/answer": {"hard/internal/wire"},
 	"hard/internal/config": {"hard/internal/rank"},
-	"hard/resolver":        {"hard/internal/bug", "hard/internal/answer", "hard/internal/wire", "hard/internal/mmsg"},
+	"hard/resolver":        {"hard/internal/bug", "hard/internal/procs", "hard/internal/answer", "hard/internal/wire", "hard/internal/mmsg"},
 	"hard/prober":          {"hard/internal/bug", "hard/internal/config", "hard/internal/rank", "hard/internal/mmsg"},
 	"hard/store":           {"hard/internal/bug", "hard/internal/rank"},
 	"hard/internal/hook":   {"hard/internal/bug"},
@@ -28,7 +29,7 @@ var floors = map[string][]string{
 	"hard/internal/past":   {"hard/internal/engine", "hard/store", "hard/internal/config", "hard/internal/rank"},
 	"hard/internal/admin": {"hard/internal/bug", "hard/internal/engine", "hard/resolver", "hard/prober", "hard/store",
 		"hard/internal/answer", "hard/internal/config", "hard/internal/rank"},
-	"hard/internal/daemon": {"hard/internal/bug", "hard/internal/admin", "hard/internal/hook", "hard/internal/handover", "hard/internal/engine", "hard/resolver", "hard/prober", "hard/store",
+	"hard/internal/daemon": {"hard/internal/bug", "hard/internal/procs", "hard/internal/admin", "hard/internal/hook", "hard/internal/handover", "hard/internal/engine", "hard/resolver", "hard/prober", "hard/store",
 		"hard/internal/answer", "hard/internal/config", "hard/internal/rank", "hard/internal/wire"},
 	"hard/cmd/hard": {"hard/internal/daemon", "hard/internal/handover", "hard/internal/privilege", "hard/internal/past", "hard/internal/admin", "hard/internal/engine", "hard/resolver", "hard/prober",
 		"hard/store", "hard/internal/answer", "hard/internal/config", "hard/internal/rank"},
@@ -43,6 +44,7 @@ var foreign = map[string][]string{
 	"hard/internal/mmsg":   {"golang.org/x/sys/unix"},
 	"hard/internal/answer": {"github.com/miekg/dns"},
 	"hard/internal/engine": nil,
+	"hard/internal/procs":  nil,
 }
 
 func TestFloors(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"syscall"
+
+	"hard/internal/procs"
 )
 
 const (
@@ -45,21 +47,19 @@ func aside(f func()) {
 }
 
 // spare counts the calls of aside under way: a reload may overlap with a trim, or another daemon of
-// this process, and each giving back what it found would leave the process with more for good.
+// this process, and they need no more for that.
 var spare spareProcessors
 
 type spareProcessors struct {
-	mu     sync.Mutex // guards the rest
-	users  int
-	before int // GOMAXPROCS without them
+	mu    sync.Mutex // guards users
+	users int
 }
 
 func (s *spareProcessors) take() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.users++; s.users == 1 {
-		s.before = runtime.GOMAXPROCS(0)
-		runtime.GOMAXPROCS(s.before + spareProcs)
+		procs.Borrow(spareProcs)
 	}
 }
 
@@ -67,6 +67,6 @@ func (s *spareProcessors) give() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.users--; s.users == 0 {
-		runtime.GOMAXPROCS(s.before)
+		procs.Return(spareProcs)
 	}
 }

@@ -250,8 +250,10 @@ func (s *Sender) Flush(fd int) (lost int, err error) {
 
 // send sends the datagrams from number at on and returns how many left.
 func (s *Sender) send(fd, at int) (n int, errno syscall.Errno) {
-	if s.n-at == 1 { // sendmsg is a little cheaper than sendmmsg of one
-		_, _, errno = syscall.RawSyscall6(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&s.hdrs[at].hdr)), sendFlags, 0, 0, 0)
+	if s.n-at == 1 { // cheaper than sendmmsg of one: no headers to copy
+		h := &s.hdrs[at].hdr
+		_, _, errno = syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(h.Iov.Base)), uintptr(h.Iov.Len), sendFlags,
+			uintptr(unsafe.Pointer(h.Name)), uintptr(h.Namelen))
 		return 1, errno
 	}
 	got, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&s.hdrs[at])), uintptr(s.n-at), sendFlags, 0, 0)
