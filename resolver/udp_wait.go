@@ -75,6 +75,7 @@ func (l *udpListener) receive() (n int, errno syscall.Errno) {
 	}
 	if n, errno = l.rx.Wait(l.fd, many); errno == syscall.EAGAIN { // the busy period is over
 		l.stand()
+		errno = syscall.EINTR // one more look, now that the door is open
 	}
 	return n, errno
 }
@@ -121,8 +122,8 @@ func (l *udpListener) crowded() {
 	}
 }
 
-// stand gives the seat back, if there is one. What has come meanwhile, the poller
-// is told of at once.
+// stand gives the seat back, if there is one. The poller is told only of what comes
+// from now on, so whoever calls it looks once more before parking.
 func (l *udpListener) stand() {
 	p := &l.pace
 	if !p.seat {
@@ -168,7 +169,8 @@ func newDoor(fd int) (*door, error) {
 
 func (d *door) shut() { d.set(doorShut) }
 
-// open lets the poller know of what is there already, too.
+// open does not always tell the poller of what is there already: epoll_ctl does only
+// where it has forgotten the last time.
 func (d *door) open() { d.set(doorOpen) }
 
 func (d *door) set(events uint32) {
@@ -209,6 +211,7 @@ func takeFD(c *net.UDPConn) (fd int, err error) {
 // a moment, and more processors than the machine has cost something, too.
 type seats struct {
 	most int32
+	idle time.Duration // free ones go when none was taken between two looks, this far apart
 
 	free   atomic.Int32 // seats that nobody has
 	added  atomic.Int32 // written by run alone
@@ -218,10 +221,8 @@ type seats struct {
 	wg     sync.WaitGroup // run
 }
 
-const seatsIdle = time.Second // between two looks; none used in between: they go
-
 func newSeats() *seats {
-	return &seats{most: int32(min(procs.Own(), maxSeats)), wanted: make(chan struct{}, 1), quit: make(chan struct{})}
+	return &seats{most: int32(min(procs.Own(), maxSeats)), idle: time.Second, wanted: make(chan struct{}, 1), quit: make(chan struct{})}
 }
 
 // take takes a seat. If there is none it asks for one more and returns false; it
@@ -267,9 +268,9 @@ func (s *seats) run() {
 		case <-s.wanted:
 			if s.free.Load() == 0 && s.added.Load() < s.most {
 				procs.Borrow(1)
-				s.added.Add(1)
 				s.free.Add(1)
-				look.Reset(seatsIdle)
+				s.added.Add(1)
+				look.Reset(s.idle)
 			}
 		case <-look.C:
 			if taken := s.taken.Load(); taken != before {
