@@ -1,8 +1,8 @@
 //go:build linux
 
 // Package mmsg receives and sends UDP datagrams in batches, with recvmmsg(2)
-// and sendmmsg(2), and never waits in the kernel. It is the only package that
-// uses unsafe.
+// and sendmmsg(2), and does not wait in the kernel, but for Receiver.Wait. It is
+// the only package that uses unsafe.
 //
 // The system calls are raw: they do not tell Go's scheduler. That is right for
 // calls that cannot block and are short, and halves what they cost; waiting is
