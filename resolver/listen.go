@@ -114,6 +114,7 @@ func (e *endpoint) start() {
 		go l.run()
 	}
 	e.wg.Add(1)
+	e.tcp.accepting.Add(1)
 	go e.tcp.run()
 }
 

@@ -247,6 +247,10 @@ func (r *Resolver) Stop(ctx context.Context) error {
 	eps := slices.Concat(r.endpoints, r.retired)
 	r.mu.Unlock()
 
+	for _, e := range eps {
+		e.tcp.stopAccepting()
+	}
+	r.tcp.awaitFirst(ctx)
 	r.stopping.Store(true)
 	for _, e := range eps {
 		e.stopReading()

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"net"
@@ -67,6 +68,15 @@ type tcpListener struct {
 	s   *tcpServer
 	end *endpoint
 	ln  *net.TCPListener
+
+	accepting sync.WaitGroup // run
+}
+
+// stopAccepting leaves connections that wait to whoever else has the socket.
+// Those that were accepted are among s.conns when it returns.
+func (l *tcpListener) stopAccepting() {
+	l.ln.Close()
+	l.accepting.Wait()
 }
 
 // Accept is tried again after errors such as EMFILE with growing pauses.
@@ -77,6 +87,7 @@ const (
 
 func (l *tcpListener) run() {
 	defer l.end.wg.Done()
+	defer l.accepting.Done()
 	pause := time.Duration(0)
 	for {
 		c, err := l.ln.AcceptTCP()
@@ -248,6 +259,40 @@ func (s *tcpServer) isStopping() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stopped
+}
+
+// awaitFirst waits for clients that have connected and not asked yet: their
+// query is probably on its way, and none of theirs was answered so far.
+func (s *tcpServer) awaitFirst(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, firstWait)
+	defer cancel()
+	t := time.NewTicker(firstLook)
+	defer t.Stop()
+	for s.awaitsFirst() {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// firstWait is how long a stop waits for the first query of a connection. All
+// other queries are answered meanwhile.
+const (
+	firstWait = 300 * time.Millisecond
+	firstLook = 5 * time.Millisecond
+)
+
+func (s *tcpServer) awaitsFirst() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if !c.moved.Load() && c.active.Load() == c.accepted && !c.isClosed() {
+			return true
+		}
+	}
+	return false
 }
 
 // stopReading takes no more queries. Replies to those taken can still be sent.

@@ -2,13 +2,16 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,8 +31,9 @@ type load struct {
 	quit   chan struct{}
 	wg     sync.WaitGroup
 
-	asked, answered, conns atomic.Int64
-	paused                 atomic.Bool
+	asked, answered atomic.Int64 // over UDP
+	conns, again    atomic.Int64 // TCP connections that brought an answer, and those that were closed before
+	paused          atomic.Bool
 
 	asking sync.RWMutex // held for reading while something is asked, and over TCP until it is answered
 
@@ -319,7 +323,14 @@ func (l *load) connectOnce(c *dns.Client, name string) {
 	if l.paused.Load() {
 		return
 	}
-	m, _, err := c.Exchange(new(dns.Msg).SetQuestion(dns.Fqdn(name), dns.TypeA), l.to.String())
+	q := new(dns.Msg).SetQuestion(dns.Fqdn(name), dns.TypeA)
+	m, _, err := c.Exchange(q, l.to.String())
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		// A server may close what is idle, and this machine may have let us wait between connecting and
+		// asking for as long: a client asks again then (RFC 7766, section 6.2.4).
+		l.again.Add(1)
+		m, _, err = c.Exchange(q, l.to.String())
+	}
 	if err != nil {
 		l.fail("tcp: %v", err)
 		return

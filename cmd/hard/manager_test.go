@@ -220,7 +220,7 @@ func (m *manager) restarts(rounds int) {
 	}
 	l.answers(300)
 	l.stop()
-	m.t.Logf("%d restarts: %d queries, %d TCP connections", rounds, l.asked.Load(), l.conns.Load())
+	m.t.Logf("%d restarts: %d queries, %d TCP connections, %d of them again", rounds, l.asked.Load(), l.conns.Load(), l.again.Load())
 	now.stop()
 	if n := m.says("STOPPING=1") - stops; n != rounds/2+1 {
 		m.t.Errorf("STOPPING=1 was said %d times", n)

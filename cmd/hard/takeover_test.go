@@ -232,8 +232,8 @@ func TestTakeover(t *testing.T) {
 	for _, r := range old {
 		r.ends(0)
 	}
-	t.Logf("%d takeovers in %v: %d queries (%.0f a second), %d TCP connections", len(old), took.Round(time.Millisecond),
-		l.asked.Load(), float64(l.asked.Load())/took.Seconds(), l.conns.Load())
+	t.Logf("%d takeovers in %v: %d queries (%.0f a second), %d TCP connections, %d of them again", len(old), took.Round(time.Millisecond),
+		l.asked.Load(), float64(l.asked.Load())/took.Seconds(), l.conns.Load(), l.again.Load())
 	now.stop()
 	s.wholeHistory(len(old) + 1)
 }
