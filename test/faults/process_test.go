@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"context"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -26,7 +27,9 @@ import (
 // reload asks for a reload by the control socket, and tells whether it was taken.
 func reload(h *faulty.Hard) (bool, error) {
 	c := &http.Client{Timeout: faulty.Patience, Transport: &http.Transport{DisableKeepAlives: true,
-		Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", h.Socket) }}}
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", h.Socket)
+		}}}
 	r, err := c.Post("http://hard/v1/reload", "application/json", nil)
 	if err != nil {
 		return false, err
