@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"hard/internal/admin"
 	"hard/internal/config"
@@ -97,6 +98,33 @@ var serving = []string{""}
 // parse reads the command line. Flags and positionals may be mixed; the first positional that
 // equals a verb is the verb.
 func parse(args []string) (*options, error) {
+	o, err := parseArguments(args)
+	if err != nil {
+		return o, printable{err}
+	}
+	return o, nil
+}
+
+// printable is an error whose text quotes what the user typed: control characters
+// are shown as escapes, so that none reaches a terminal or forges a second line.
+type printable struct{ error }
+
+func (p printable) Error() string {
+	var b strings.Builder
+	for _, r := range p.error.Error() {
+		if unicode.IsPrint(r) || r == '\n' {
+			b.WriteRune(r)
+			continue
+		}
+		q := strconv.QuoteRune(r)
+		b.WriteString(q[1 : len(q)-1])
+	}
+	return b.String()
+}
+
+func (p printable) Unwrap() error { return p.error }
+
+func parseArguments(args []string) (*options, error) {
 	o := &options{port: -1}
 	fs := flag.NewFlagSet("hard", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
