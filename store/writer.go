@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
+	"syscall"
 	"time"
 
 	"hard/internal/bug"
@@ -55,9 +57,15 @@ const (
 	mostBackoff  = 30 * time.Second
 )
 
+// writerPriority is the nice value of the writer's thread. A batch of some hundred rows takes several
+// milliseconds of a processor, in which queries would wait; at this value it gets a tenth of a busy one.
+const writerPriority = 10
+
 // run is the writer's life. The timers are the real clock's: what is stored takes Options.Now.
 func (w *writer) run() {
 	defer close(w.s.done)
+	runtime.LockOSThread() // never unlocked: the thread and its priority end with this goroutine
+	_ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, writerPriority)
 	if w.s.o.Successor {
 		w.until = time.Now().Add(predecessorTime)
 	}

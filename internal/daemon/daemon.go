@@ -8,8 +8,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -86,12 +88,13 @@ func Start(c *config.Config, o Options) (*Daemon, error) {
 	if err := d.bound(); err != nil {
 		return nil, errors.Join(err, d.abandon())
 	}
+	_, err = os.Stat(c.Store.Path)
+	fresh := errors.Is(err, fs.ErrNotExist)
 	d.store = store.Open(store.Options{
 		Path: c.Store.Path, RawFor: c.Store.RawFor, RollupFor: c.Store.RollupFor, MaxSize: c.Store.MaxSize,
 		Log: o.Log, Successor: before != nil,
 	})
-	d.keep(c)
-	saved, servers := d.load(before)
+	saved, servers := d.load(before, fresh)
 	d.servers.Store(&servers)
 	d.openSight(c)
 
@@ -112,6 +115,7 @@ func Start(c *config.Config, o Options) (*Daemon, error) {
 	}
 	d.prober.Start()
 	d.engine.Start()
+	d.keep(c) // now that we answer: it takes some time
 	d.store.Event(store.Event{At: time.Now(), Kind: "start", New: o.Version, Reason: before.reason()})
 	o.Log.Info("serving", "listen", addrsText(r.Addrs()), "names", len(c.Names), "config", c.File,
 		"version", o.Version, "after", time.Since(began).Round(time.Microsecond))
@@ -168,10 +172,14 @@ func (d *Daemon) abandon() error {
 	return err
 }
 
-// load reads what the last run stored, or what a running instance has handed over.
-func (d *Daemon) load(before *predecessor) (engine.Saved, []netip.AddrPort) {
+// load reads what the last run stored, or what a running instance has handed over. fresh: there was no
+// database, so that nobody need wait until there is one.
+func (d *Daemon) load(before *predecessor, fresh bool) (engine.Saved, []netip.AddrPort) {
 	if before != nil {
 		return before.saved(d.o.Cold)
+	}
+	if fresh {
+		return engine.Saved{}, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), loadWait)
 	defer cancel()

@@ -106,7 +106,9 @@ func (e *Engine) apply(c *config.Config, now time.Time) error {
 		if n != nil {
 			delete(before, cfg.Name)
 			was = n.cfg.Candidates
-			e.settleFirst(n)
+			if !sameAnswer(n.cfg, cfg) {
+				e.settleFirst(n)
+			}
 		} else {
 			n = new(name)
 			if m, ok := e.o.Saved.Memories[cfg.Name]; ok {
@@ -124,6 +126,16 @@ func (e *Engine) apply(c *config.Config, now time.Time) error {
 	e.guardConfigure()
 	e.rebuild(now)
 	return nil
+}
+
+// sameAnswer tells whether a name with nothing to probe is answered alike under two configurations, so that its first
+// answer, if that is still to be recorded, can go on waiting. A reload soon after the start would otherwise write
+// those of thousands of names at once, beside the queries.
+func sameAnswer(a, b *config.Name) bool {
+	return *a.Policy == *b.Policy && slices.EqualFunc(a.Candidates, b.Candidates, func(x, y config.Candidate) bool {
+		return x.Label == y.Label && x.Tier == y.Tier && x.Weight == y.Weight && x.State == y.State &&
+			slices.Equal(x.Addrs, y.Addrs) && slices.Equal(x.Hosts, y.Hosts) && x.Check.Kind == y.Check.Kind
+	})
 }
 
 // reload is apply while we run.
