@@ -115,7 +115,7 @@ func TestFault40ReloadStorm(t *testing.T) {
 	began := time.Now()
 	extra := "[name.\"extra.example\"]\ncandidates = [\"192.0.2.9\"]\ncheck = \"static:\"\n"
 	n := 0
-	for ; n < reloads && time.Since(began) < 40*time.Second; n++ {
+	for ; n < reloads && time.Since(began) < 30*time.Second; n++ {
 		if n%2 == 0 {
 			h.Config(base + extra)
 		} else {
