@@ -193,6 +193,9 @@ func (l *udpListener) serve() {
 			l.counts.duration[sourceLocal].observe(r.sinceStart() - time.Duration(l.at))
 		}
 	}
+	if l.n > 0 {
+		l.pace.passes(l.asked)
+	}
 	if l.asked {
 		l.asked = false
 		r.fwd.flush()

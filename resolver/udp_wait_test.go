@@ -130,6 +130,27 @@ func TestSeatHoldsUpNobody(t *testing.T) {
 		time.Duration((after.PauseTotalNs-before.PauseTotalNs)/uint64(max(1, after.NumGC-before.NumGC))))
 }
 
+// A listener whose queries go upstream parks, however many they are; one whose
+// load changes to such queries gives its seat up.
+func TestSeatNotForForwards(t *testing.T) {
+	oneProcessor(t)
+	r := serve(t, Options{Listeners: 1}, newFarEnd(t, answerA))
+	defer stopServer(r)
+	a := askAlways(t, r.Addrs()[0], query(tName, dns.TypeA))
+	eventually(t, "a seat is taken", r.seats.used)
+	a.stop()
+	b := askAlways(t, r.Addrs()[0], query("other.example.", dns.TypeA))
+	defer b.stop()
+	b.more(t, 3*passedMost)
+	eventually(t, "the seat is free", func() bool { return !r.seats.used() })
+	for range 20 {
+		b.more(t, 20)
+		if r.seats.used() {
+			t.Fatal("a seat for queries that go upstream")
+		}
+	}
+}
+
 // A seated listener notices that it is stopped, and that its address is given up.
 func TestSeatEnds(t *testing.T) {
 	for range 5 {

@@ -283,7 +283,7 @@ func overrideText(o *admin.Override, now time.Time) string {
 
 func showHealth(p *page, st *admin.Store, pr *admin.Prober) {
 	style, text := plain, "history "+st.State
-	if st.State != "ok" {
+	if st.Reason != "" {
 		style, text = red, text+": "+st.Reason
 	}
 	p.line(style, "%s, %s, %d rows written, %d lost", text, bytesText(st.SizeBytes), st.Written, sum(st.Dropped))
