@@ -342,15 +342,14 @@ func (l *load) connectOnce(c *dns.Client, name string) {
 // loadUpstream answers what forwardName makes.
 func loadUpstream(t *testing.T) netip.AddrPort {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	at := ownPlace()
+	pc, err := net.ListenPacket("udp", at.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := pc.LocalAddr().(*net.UDPAddr).AddrPort()
 	ln, err := net.Listen("tcp", at.String())
 	if err != nil {
-		pc.Close()
-		t.Skipf("skipped: somebody has the TCP port beside %v", at)
+		t.Fatal(err)
 	}
 	h := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		m := new(dns.Msg).SetReply(q)

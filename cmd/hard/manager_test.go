@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -329,7 +328,7 @@ func TestManagerReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t).Port())
+	second := ownPlace()
 	reload := func(dns string) {
 		t.Helper()
 		ready := m.says("READY=1")

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -51,7 +52,7 @@ func newService(t *testing.T) *service {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	s := &service{t: t, bin: bin, dir: dir, file: filepath.Join(dir, "har.toml"), at: freePort(t)}
+	s := &service{t: t, bin: bin, dir: dir, file: filepath.Join(dir, "har.toml"), at: ownPlace()}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -84,25 +85,16 @@ check = "static:"
 	return s
 }
 
-// freePort finds a port that is free for UDP and TCP. Between then and its use somebody else could
-// take it: the tests of this package that pick ports run one after the other.
-func freePort(t *testing.T) netip.AddrPort {
-	t.Helper()
-	for range 50 {
-		u, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		at := u.LocalAddr().(*net.UDPAddr).AddrPort()
-		l, err := net.Listen("tcp", at.String())
-		u.Close()
-		if err == nil {
-			l.Close()
-			return at
-		}
-	}
-	t.Fatal("no port is free for UDP and TCP")
-	return netip.AddrPort{}
+// places numbers the addresses that ownPlace has given out.
+var places atomic.Uint32
+
+// ownPlace is an address that nobody else has: a loopback address of this process and a port that
+// the kernel gives to nobody who asks for any. (A port that was free a moment ago may be taken the
+// next, as tests of other packages run beside these.)
+func ownPlace() netip.AddrPort {
+	n := places.Add(1)
+	pid := os.Getpid()
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, byte(64 + pid>>8&63), byte(pid), byte(1 + n%250)}), 5353)
 }
 
 func (s *service) write(text string) {
