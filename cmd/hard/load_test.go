@@ -28,6 +28,7 @@ type load struct {
 	to     netip.AddrPort
 	wanted map[string]string // the one right address, by name
 	asks   []question
+	socks  []*loadSocket
 	quit   chan struct{}
 	wg     sync.WaitGroup
 
@@ -83,6 +84,7 @@ func newLoad(t *testing.T, to netip.AddrPort, rate int, names map[string]string)
 	}
 	for i := range loadSockets {
 		c := l.dial(i)
+		l.socks = append(l.socks, c)
 		l.wg.Go(func() { c.send(rate / loadSockets) })
 		l.wg.Go(c.receive)
 	}
@@ -112,7 +114,15 @@ func (l *load) pause() {
 	l.asking.Lock()
 	//lint:ignore SA2001 everybody has seen the flag by now
 	l.asking.Unlock()
-	eventually(l.t, "everything is answered", func() bool { return l.asked.Load() == l.answered.Load() })
+	began := time.Now()
+	eventually(l.t, "everything is answered", func() bool {
+		done := l.asked.Load() == l.answered.Load()
+		if !done && time.Since(began) > loadLost {
+			l.stop() // it says what is missing
+			l.t.FailNow()
+		}
+		return done
+	})
 }
 
 func (l *load) resume() { l.paused.Store(false) }
@@ -252,7 +262,7 @@ func (s *loadSocket) receive() {
 			return
 		}
 		if err != nil {
-			s.l.fail("no answer: %v; open: %v", err, s.unanswered())
+			s.l.fail("no answer since %v: %v; open: %v", time.Now().Add(-loadLost).Format(time.StampMilli), err, s.unanswered())
 			if os.IsTimeout(err) {
 				return
 			}
