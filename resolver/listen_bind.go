@@ -215,14 +215,24 @@ func bindUDP(addr netip.AddrPort, n int) ([]*net.UDPConn, error) {
 // (requirement 75 wants 500). Memory is used only while queries wait.
 const udpReceiveBuffer = 1 << 20
 
+// setReceiveBuffer sees to it that the UDP socket fd has a receive buffer of at least
+// udpReceiveBuffer, as far as we may: who bound it may have asked for more.
+func setReceiveBuffer(fd int) error {
+	if now, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil && now >= 2*udpReceiveBuffer {
+		return nil
+	}
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, udpReceiveBuffer) == nil {
+		return nil
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, udpReceiveBuffer)
+}
+
 // bindOneUDP sets options of SOL_SOCKET, such as SO_REUSEPORT, before it binds.
 func bindOneUDP(addr netip.AddrPort, options ...int) (*net.UDPConn, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
 		var err error
 		cerr := rc.Control(func(fd uintptr) {
-			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, udpReceiveBuffer) != nil {
-				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, udpReceiveBuffer)
-			}
+			err = setReceiveBuffer(int(fd))
 			for _, o := range options {
 				if err == nil {
 					err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o, 1)

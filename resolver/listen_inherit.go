@@ -76,6 +76,7 @@ func (in *inheritance) add(f *os.File) error {
 			c.Close()
 			return errors.New("not a bound UDP socket without a peer")
 		}
+		_ = setReceiveBuffer(fd) // a smaller one holds fewer queries over a restart, and is no reason not to serve
 		in.packets = append(in.packets, u)
 	case inet && kind == unix.SOCK_STREAM && accepts == 1:
 		l, err := net.FileListener(f)
