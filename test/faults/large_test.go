@@ -251,6 +251,7 @@ func TestFault19LargeConfiguration(t *testing.T) {
 	last := faulty.Ours("n99999.of.a.large.configuration.example", "10.1.134.159", "10.65.134.159")
 	h.Wants("the last name", last)
 	a := h.Ask(last, faulty.Forwarded())
+	h.There(h.Socket) // answers come before it
 	if out, code := h.Verb("reload"); code != 0 {
 		t.Errorf("reload: %s", out)
 	}

@@ -162,6 +162,14 @@ func (h *Hard) Run() {
 	h.Serving()
 }
 
+// There waits until files exist: the process answers before it has made its socket and its database.
+func (h *Hard) There(files ...string) {
+	h.T.Helper()
+	for _, f := range files {
+		Eventually(h.T, f+" is there", func() bool { _, err := os.Stat(f); return err == nil })
+	}
+}
+
 // Serving waits until the process answers a query: for localhost, which needs nobody.
 func (h *Hard) Serving() {
 	h.T.Helper()
