@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -285,15 +286,12 @@ func FuzzName(f *testing.F) {
 		if err != nil {
 			return // we are stricter: see TestAppendName
 		}
-		if theirs != nil {
-			for i := range len(text) {
-				if text[i] >= 0x80 {
-					return // its Fqdn counts a final dot's backslashes wrongly behind such an octet
-				}
-			}
+		// Behind an octet above 127 its Fqdn counts a final dot's backslashes wrongly, so it is no oracle there.
+		ascii := !strings.ContainsFunc(text, func(r rune) bool { return r >= 0x80 })
+		if ascii && theirs != nil {
 			t.Fatalf("%q: miekg/dns says %v", text, theirs)
 		}
-		if !EqualFold(name, buf[:n]) {
+		if ascii && !EqualFold(name, buf[:n]) {
 			t.Fatalf("%q: %x, miekg/dns has %x", text, name, buf[:n])
 		}
 		shown := string(AppendText(nil, name))
