@@ -235,8 +235,9 @@ func (r *Resolver) Linger(ctx context.Context) {
 	}
 }
 
-// Stop takes no more queries, answers those that are on their way, until ctx
-// ends the wait for upstreams, and joins every goroutine.
+// Stop takes no more connections, waits a moment for the first query of those
+// that were just made, takes no more queries, answers those that are on their
+// way, until ctx ends the wait for upstreams, and joins every goroutine.
 func (r *Resolver) Stop(ctx context.Context) error {
 	r.mu.Lock()
 	if r.stopped {

@@ -10,24 +10,25 @@ import (
 // floors is docs/design.md's picture of the house: which of our packages each package may import.
 // Imports go down only, and siblings don't know each other.
 var floors = map[string][]string{
-	"hard/internal/wire":   {},
-	"hard/internal/rank":   {},
-	"hard/internal/mmsg":   {},
-	"hard/internal/bug":    {},
-	"hard/internal/procs":  {},
-	"hard/internal/answer": {"hard/internal/wire"},
-	"hard/internal/config": {"hard/internal/rank"},
-	"hard/resolver":        {"hard/internal/bug", "hard/internal/procs", "hard/internal/answer", "hard/internal/wire", "hard/internal/mmsg"},
-	"hard/prober":          {"hard/internal/bug", "hard/internal/config", "hard/internal/rank", "hard/internal/mmsg"},
-	"hard/store":           {"hard/internal/bug", "hard/internal/rank"},
-	"hard/internal/hook":   {"hard/internal/bug"},
+	"hard/internal/wire":     {},
+	"hard/internal/rank":     {},
+	"hard/internal/mmsg":     {},
+	"hard/internal/bug":      {},
+	"hard/internal/procs":    {},
+	"hard/internal/unixsock": {},
+	"hard/internal/answer":   {"hard/internal/wire"},
+	"hard/internal/config":   {"hard/internal/rank"},
+	"hard/resolver":          {"hard/internal/bug", "hard/internal/procs", "hard/internal/answer", "hard/internal/wire", "hard/internal/mmsg"},
+	"hard/prober":            {"hard/internal/bug", "hard/internal/config", "hard/internal/rank", "hard/internal/mmsg"},
+	"hard/store":             {"hard/internal/bug", "hard/internal/rank"},
+	"hard/internal/hook":     {"hard/internal/bug"},
 
-	"hard/internal/handover":  {},
+	"hard/internal/handover":  {"hard/internal/unixsock"},
 	"hard/internal/privilege": {},
 
 	"hard/internal/engine": {"hard/internal/bug", "hard/internal/answer", "hard/internal/config", "hard/internal/rank"},
 	"hard/internal/past":   {"hard/internal/engine", "hard/store", "hard/internal/config", "hard/internal/rank"},
-	"hard/internal/admin": {"hard/internal/bug", "hard/internal/engine", "hard/resolver", "hard/prober", "hard/store",
+	"hard/internal/admin": {"hard/internal/bug", "hard/internal/unixsock", "hard/internal/engine", "hard/resolver", "hard/prober", "hard/store",
 		"hard/internal/answer", "hard/internal/config", "hard/internal/rank"},
 	"hard/internal/daemon": {"hard/internal/bug", "hard/internal/procs", "hard/internal/admin", "hard/internal/hook", "hard/internal/handover", "hard/internal/engine", "hard/resolver", "hard/prober", "hard/store",
 		"hard/internal/answer", "hard/internal/config", "hard/internal/rank", "hard/internal/wire"},
@@ -39,12 +40,13 @@ var floors = map[string][]string{
 
 // foreign is which floors may use which modules outside the standard library; nil means none.
 var foreign = map[string][]string{
-	"hard/internal/wire":   nil,
-	"hard/internal/rank":   nil,
-	"hard/internal/mmsg":   {"golang.org/x/sys/unix"},
-	"hard/internal/answer": {"github.com/miekg/dns"},
-	"hard/internal/engine": nil,
-	"hard/internal/procs":  nil,
+	"hard/internal/wire":     nil,
+	"hard/internal/rank":     nil,
+	"hard/internal/mmsg":     {"golang.org/x/sys/unix"},
+	"hard/internal/answer":   {"github.com/miekg/dns"},
+	"hard/internal/engine":   nil,
+	"hard/internal/procs":    nil,
+	"hard/internal/unixsock": nil,
 }
 
 func TestFloors(t *testing.T) {

@@ -4,95 +4,38 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
-	"syscall"
-	"time"
 
 	"golang.org/x/net/netutil"
 	"golang.org/x/sys/unix"
+
+	"hard/internal/unixsock"
 )
 
-const (
-	socketMode = 0o660 // the group may ask and change everything: see docs/api.md
-	dirMode    = 0o750
-	staleWait  = time.Second // how long somebody who listens on the socket may take to accept
-)
+// socketMode lets the group ask and change everything: see docs/api.md.
+const socketMode = 0o660
 
-// listenUnix listens on a unix socket of mode 0660 and makes its directory. A socket file that
-// nobody answers on is what a killed process left, and is replaced; nothing else ever is.
+// listenUnix listens on the control socket.
 func listenUnix(path string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
+	l, err := unixsock.Listen(context.Background(), path, socketMode)
+	switch {
+	case errors.Is(err, unixsock.ErrNotSocket):
+		return nil, fmt.Errorf("%w: remove it, or set [listen].control to another path", err)
+	case errors.Is(err, unixsock.ErrAnswered):
+		return nil, fmt.Errorf("%w: stop it, or set [listen].control to another path", err)
+	case err != nil:
 		return nil, err
 	}
-	l, err := bindUnix(path)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		if err := removeStale(path); err != nil {
-			return nil, err
-		}
-		l, err = bindUnix(path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, socketMode); err != nil {
+	if err := os.Chmod(path, socketMode); err != nil { // the umask has had its say, too
 		return nil, errors.Join(err, l.Close())
 	}
-	info, err := os.Lstat(path)
-	if err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	return netutil.LimitListener(&peerListener{UnixListener: l, path: path, info: info}, maxConns), nil
-}
-
-// bindUnix binds and listens. The mode is set before the file is there, so that at no moment more
-// may connect than shall.
-func bindUnix(path string) (*net.UnixListener, error) {
-	c := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		var err error
-		if cerr := raw.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), socketMode) }); cerr != nil {
-			return cerr
-		}
-		return err
-	}}
-	l, err := c.Listen(context.Background(), "unix", path)
-	if err != nil {
-		return nil, err
-	}
-	u := l.(*net.UnixListener)
-	u.SetUnlinkOnClose(false) // peerListener does it, with a look first
-	return u, nil
-}
-
-// removeStale removes the socket file of a process that is no more.
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return err
-	}
-	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%s exists and is not a socket: remove it, or set [listen].control to another path", path)
-	}
-	conn, err := net.DialTimeout("unix", path, staleWait)
-	if err == nil {
-		conn.Close()
-		return fmt.Errorf("%s: another process answers there: stop it, or set [listen].control to another path", path)
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return err
-	}
-	return os.Remove(path)
+	return netutil.LimitListener(&peerListener{l}, maxConns), nil
 }
 
 // peerListener gives each connection its peer's identity as its remote address.
-type peerListener struct {
-	*net.UnixListener
-	path string
-	info os.FileInfo // of the socket file we made
-}
+type peerListener struct{ *unixsock.Listener }
 
 // Accept is net.Listener's.
 func (l *peerListener) Accept() (net.Conn, error) {
@@ -101,14 +44,6 @@ func (l *peerListener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	return peerConn{c, peerOf(c)}, nil
-}
-
-// Close closes the listener and removes its file, unless that is somebody else's by now.
-func (l *peerListener) Close() error {
-	if info, err := os.Lstat(l.path); err == nil && os.SameFile(info, l.info) {
-		_ = os.Remove(l.path)
-	}
-	return l.UnixListener.Close()
 }
 
 type peerConn struct {

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"net"
 	"os"
-	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
+
+	"hard/internal/unixsock"
 )
 
 // Instance is a running daemon as a Giver needs it. The calls come one after the other, from one
@@ -50,9 +48,8 @@ type Giver struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // run, and the conversation that stops it from within
 
-	mu   sync.Mutex // guards the rest
-	l    *net.UnixListener
-	info os.FileInfo // of the socket file that we made
+	mu sync.Mutex // guards l
+	l  *unixsock.Listener
 }
 
 // Path is where an instance waits whose control socket is control; empty if it has none.
@@ -97,9 +94,6 @@ func (g *Giver) close() {
 	if g.l == nil {
 		return
 	}
-	if info, err := os.Lstat(g.path); err == nil && os.SameFile(info, g.info) {
-		_ = os.Remove(g.path)
-	}
 	g.l.Close()
 	g.l = nil
 }
@@ -127,63 +121,24 @@ func (g *Giver) run() {
 	}
 }
 
-// listen binds the socket. Its mode is set before anybody can connect: only our user and root may.
-func (g *Giver) listen() (*net.UnixListener, error) {
-	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
-		cerr := raw.Control(func(fd uintptr) { err = syscall.Fchmod(int(fd), 0o600) })
-		return errors.Join(cerr, err)
-	}}
-	if err := os.MkdirAll(filepath.Dir(g.path), 0o750); err != nil {
-		return nil, err
-	}
-	l, err := lc.Listen(g.ctx, "unix", g.path)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		if err := removeStale(g.path); err != nil {
-			return nil, err
-		}
-		l, err = lc.Listen(g.ctx, "unix", g.path)
-	}
+// listen binds the socket: only our user and root may connect.
+func (g *Giver) listen() (*unixsock.Listener, error) {
+	l, err := unixsock.Listen(g.ctx, g.path, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	u := l.(*net.UnixListener)
-	u.SetUnlinkOnClose(false) // close does it, with a look first
-	info, err := os.Lstat(g.path)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err == nil {
-		err = g.ctx.Err()
-	}
-	if err != nil {
-		u.Close()
+	if err := g.ctx.Err(); err != nil {
+		l.Close()
 		return nil, err
 	}
-	g.l, g.info = u, info
-	return u, nil
-}
-
-// removeStale removes the socket of a process that is no more.
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return err
-	}
-	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%s exists and is not a socket", path)
-	}
-	c, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		c.Close()
-		return fmt.Errorf("%s: another process answers there", path)
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return err
-	}
-	return os.Remove(path)
+	g.l = l
+	return l, nil
 }
 
 // serve talks to one successor after the other, until one has taken over.
-func (g *Giver) serve(l *net.UnixListener) error {
+func (g *Giver) serve(l *unixsock.Listener) error {
 	for {
 		u, err := l.AcceptUnix()
 		if err != nil {

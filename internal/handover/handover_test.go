@@ -262,27 +262,6 @@ func TestHandoverWho(t *testing.T) {
 	}
 }
 
-// TestGiverStale: what a killed process left is replaced, anything else is not.
-func TestGiverStale(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "s")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.SetUnlinkOnClose(false)
-	l.Close()
-	if err := removeStale(path); err != nil {
-		t.Error(err)
-	}
-	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := removeStale(path); err == nil {
-		t.Error("a file was taken for a socket")
-	}
-}
-
 // TestStoreName: systemd takes it.
 func TestStoreName(t *testing.T) {
 	for _, a := range []string{"127.0.0.1:53", "[::1]:53", "[fe80::1%eth0]:5353"} {
