@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"hard/internal/bug"
 )
 
 const (
@@ -124,8 +126,7 @@ func (l *lookups) loop() {
 	timer := time.NewTimer(never)
 	defer timer.Stop()
 	for {
-		l.tellNews()
-		timer.Reset(l.runDue())
+		timer.Reset(l.turn())
 		select {
 		case <-timer.C:
 		case <-l.kick:
@@ -133,6 +134,15 @@ func (l *lookups) loop() {
 			return
 		}
 	}
+}
+
+// turn delivers the news, runs what is due, and returns how long to wait for the next turn.
+func (l *lookups) turn() (wait time.Duration) {
+	wait = time.Second // after a panic
+	defer bug.Caught(l.log, "the schedule of look-ups")
+	bug.Here("lookups")
+	l.tellNews()
+	return l.runDue()
 }
 
 func (l *lookups) tellNews() {

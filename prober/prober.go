@@ -99,7 +99,7 @@ func New(o Options) *Prober {
 		maxRuns: o.MaxInflight,
 		seed:    maphash.MakeSeed(),
 		base:    time.Now(),
-		net:     &network{},
+		net:     &network{log: o.Log},
 		stalls:  &stallMeter{},
 		quit:    make(chan struct{}),
 		jobs:    make(map[jobID]*job),

@@ -2,6 +2,7 @@ package prober
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"sync"
 	"syscall"
@@ -9,11 +10,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hard/internal/bug"
 	"hard/internal/mmsg"
 )
 
 // network is the door to the sockets: it starts the reactor with the first connection.
 type network struct {
+	log     *slog.Logger
 	mu      sync.Mutex
 	reactor *reactor
 	closed  bool
@@ -29,7 +32,7 @@ func (n *network) get() (*reactor, error) {
 		return nil, errStopped
 	}
 	if n.reactor == nil {
-		r, err := newReactor()
+		r, err := newReactor(n.log)
 		if err != nil {
 			return nil, err
 		}
@@ -60,6 +63,7 @@ type reactor struct {
 	epoll  int
 	timer  int
 	base   time.Time
+	log    *slog.Logger
 	file   *os.File // the epoll set, known to the runtime's poller
 	joined sync.WaitGroup
 
@@ -86,7 +90,7 @@ type slot struct {
 // must neither block nor call the reactor.
 type handler interface{ event(events uint32) }
 
-func newReactor() (*reactor, error) {
+func newReactor(log *slog.Logger) (*reactor, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, err
@@ -96,7 +100,7 @@ func newReactor() (*reactor, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	r := &reactor{epoll: fd, timer: timer, base: time.Now(), armed: moment(never)}
+	r := &reactor{epoll: fd, timer: timer, base: time.Now(), log: log, armed: moment(never)}
 	err = unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, timer, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(timer)})
 	if err == nil {
 		err = unix.SetNonblock(fd, true) // makes os.NewFile use the poller
@@ -145,9 +149,17 @@ func (r *reactor) dispatch(events []unix.EpollEvent) {
 			r.ringLocked()
 			continue
 		}
-		if s := &r.socks[e.Fd]; s.h != nil && s.gen == e.Pad {
-			s.h.event(e.Events)
-		}
+		r.handLocked(e)
+	}
+}
+
+// handLocked hands one event out. A panic in that is a bug of ours and loses that event alone: the
+// probe that waits for it ends by its timeout.
+func (r *reactor) handLocked(e *unix.EpollEvent) {
+	defer bug.Caught(r.log, "an event of a probe's socket")
+	bug.Here("reactor")
+	if s := &r.socks[e.Fd]; s.h != nil && s.gen == e.Pad {
+		s.h.event(e.Events)
 	}
 }
 
@@ -184,8 +196,13 @@ func (r *reactor) ringLocked() {
 			return
 		}
 		r.alarms.remove(a)
-		a.ring()
+		r.ringOneLocked(a)
 	}
+}
+
+func (r *reactor) ringOneLocked(a *alarm) {
+	defer bug.Caught(r.log, "the clock of the probes")
+	a.ring()
 }
 
 func (r *reactor) armLocked(due moment) {

@@ -1,6 +1,7 @@
 package prober
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 )
@@ -8,7 +9,7 @@ import (
 // Alarms ring in the order of their times, whatever the order in which they were set; one that was
 // taken back doesn't ring, and one that was moved rings once.
 func TestAlarms(t *testing.T) {
-	r, err := newReactor()
+	r, err := newReactor(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

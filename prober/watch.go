@@ -197,6 +197,7 @@ func (w *watcher) retryLocked() {
 		return
 	}
 	w.retry = time.AfterFunc(d, func() {
+		defer bug.Caught(w.p.log, "a watched connection")
 		w.p.mu.Lock()
 		defer w.p.mu.Unlock()
 		w.connectLocked()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -177,6 +176,6 @@ func (f *forwarder) guard(fn func() int64) (next int64) {
 func (f *forwarder) recovered() {
 	if v := recover(); v != nil {
 		f.panics.Add(1)
-		f.log.Error("panic in the forwarder", "panic", v, "stack", string(debug.Stack()))
+		logPanic(f.log, v, "the forwarder", nil)
 	}
 }

@@ -12,7 +12,7 @@ import (
 // it keeps, never blocks, and sees to it that exactly one reply is given,
 // within total_timeout. What it stages is sent by flush.
 func (f *forwarder) query(r *request) {
-	defer f.recovered()
+	defer f.failed(r)
 	bug.Here("forward")
 	c := f.conf.Load()
 	if c == nil || f.canary.isOurs(r.q.Name()) {
@@ -30,6 +30,37 @@ func (f *forwarder) query(r *request) {
 	if tcp {
 		l.send(f.now()) // no batch to wait for
 	}
+}
+
+// failed, itself deferred, ends a query that panics with SERVFAIL.
+func (f *forwarder) failed(r *request) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	f.panics.Add(1)
+	logPanic(f.log, v, "the forwarder", r.msg)
+	defer f.recovered()
+	l := f.laneOf(r.q.Hash)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if fl := l.flightOf(r); fl != nil {
+		l.fail(fl, wire.EDEOther)
+		return
+	}
+	l.replyError(&client{asked: r.q.Asked, from: r.from}, r.msg[wire.HeaderLen:r.q.QEnd], wire.EDEOther)
+}
+
+// flightOf finds the flight that r has become or joined, the slow way; nil if there is none.
+func (l *lane) flightOf(r *request) *flight {
+	for fl := l.newest; fl != nil; fl = fl.prev {
+		for c := range fl.each {
+			if c.from == r.from && c.asked == r.q.Asked {
+				return fl
+			}
+		}
+	}
+	return nil
 }
 
 func (f *forwarder) laneOf(hash uint64) *lane {

@@ -31,6 +31,7 @@ func (l *lane) runReader() {
 
 // drainOnce handles one batch of sockets and reports whether there may be more.
 func (l *lane) drainOnce(epfd int) (more bool) {
+	more = true // of a panic: what it has left is looked at again, and soon
 	defer l.f.recovered()
 	n := l.rx.wait(epfd)
 	if n <= 0 {
@@ -116,7 +117,7 @@ func (l *lane) datagram(s *sock, buf []byte, n int, cut bool, now int64) {
 		l.stray(s.up)
 		return
 	}
-	l.reply(at, buf, n, cut, now, true)
+	l.guarded(at, buf, n, cut, now, true)
 }
 
 func (l *lane) stray(u *upstream) { u.lanes[l.index].counts.strays++ }

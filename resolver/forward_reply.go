@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"time"
 
+	"hard/internal/bug"
 	"hard/internal/wire"
 )
 
@@ -11,10 +12,33 @@ import (
 // extended error.
 const fitRoom = 64
 
+// guarded is reply; a panic in it ends at's flight with SERVFAIL.
+func (l *lane) guarded(at *attempt, buf []byte, n int, cut bool, now int64, batch bool) {
+	defer l.broken(at.fl, buf[:n])
+	l.reply(at, buf, n, cut, now, batch)
+}
+
+// broken, itself deferred while fl (nil: none) was being moved on, perhaps by a
+// packet, ends it if that has panicked.
+func (l *lane) broken(fl *flight, packet []byte) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	l.f.panics.Add(1)
+	logPanic(l.f.log, v, "the forwarder", packet)
+	if fl == nil || fl.conf == nil { // it had ended
+		return
+	}
+	defer l.f.recovered()
+	l.fail(fl, wire.EDEOther)
+}
+
 // reply handles buf[:n], which came for at. batch: the reply to the client may
 // wait for the end of the reader's batch, and buf with it.
 func (l *lane) reply(at *attempt, buf []byte, n int, cut bool, now int64, batch bool) {
 	u, fl := at.up, at.fl
+	bug.Here("forward-reply")
 	if fl == nil {
 		l.orphanReply(at, buf[:n], now)
 		return
@@ -238,6 +262,7 @@ func (l *lane) edeOption(code uint16) []byte {
 }
 
 var edeTexts = map[uint16]string{
+	wire.EDEOther:        "internal error",
 	wire.EDEStaleAnswer:  "upstreams failed; cached data",
 	wire.EDENoReachable:  "no upstream answered in time",
 	wire.EDENetworkError: "upstreams refused or unreachable",
@@ -270,7 +295,7 @@ func (l *lane) streamDone(at *attempt, gen uint64, m []byte, err error) {
 		buf := make([]byte, max(len(m), wire.MinUDP)+fitRoom)
 		n := copy(buf, m)
 		stray := l.straysOf(at.up)
-		l.reply(at, buf, n, false, now, false)
+		l.guarded(at, buf, n, false, now, false)
 		if at.gen == gen && l.straysOf(at.up) != stray { // the stream will bring no other
 			l.failed(at, failInvalid, now)
 		}

@@ -1,6 +1,10 @@
 package resolver
 
-import "time"
+import (
+	"time"
+
+	"hard/internal/bug"
+)
 
 // wheel orders attempts by the time something is due, to within a tick: a
 // timing wheel, because nearly every attempt is taken out before its time and
@@ -108,11 +112,22 @@ func (l *lane) tickOnce() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.f.now()
+	defer l.rearm(now) // whatever happens: everybody who waits, waits for this timer
 	for at := l.wheel.due(now); at != nil; at = l.wheel.due(now) {
-		l.due(at, now)
+		l.ripe(at, now)
 	}
 	l.send(now)
 	l.sweepPools(now)
+}
+
+// ripe is due; a panic in it ends at's flight with SERVFAIL.
+func (l *lane) ripe(at *attempt, now int64) {
+	defer l.broken(at.fl, nil)
+	bug.Here("forward-due")
+	l.due(at, now)
+}
+
+func (l *lane) rearm(now int64) {
 	l.wheel.armed = 0
 	if l.wheel.n > 0 {
 		l.arm(l.wheel.next())

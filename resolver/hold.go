@@ -151,8 +151,17 @@ func (h *holds) look(now time.Time) (next time.Time) {
 // answer answers q, or has it forwarded; with over, whatever the table says. It
 // reports whether q is done with.
 func (h *holds) answer(table *answer.Table, q *heldQuery, over bool) (done bool) {
-	done = true // of a panic: no reply
-	defer bug.Caught(h.r.log, "a held query")
+	done = true // of a panic
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		h.r.shared[0].panics.Add(1)
+		logPanic(h.r.log, v, "a held query", q.msg)
+		size := afterPanic(h.buf, copy(h.buf, q.msg), q.from.transport())
+		q.from.replyAs(sourceError, h.buf[:size])
+	}()
 	bug.Here("held")
 	n := copy(h.buf, q.msg)
 	tr := q.from.transport()

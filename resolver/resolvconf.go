@@ -16,6 +16,8 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
+
+	"hard/internal/bug"
 )
 
 // Where the host's real upstreams are written, best first: systemd-resolved's
@@ -297,6 +299,8 @@ func (w *confWatcher) concerns(name string, dirs map[string]bool) bool {
 }
 
 func (w *confWatcher) reread() {
+	defer bug.Caught(w.log, "a look at resolv.conf")
+	bug.Here("resolvconf")
 	servers, source, err := findServers(w.paths, w.self)
 	if err != nil {
 		// Keep what we have: an empty file is most often one half of a rewrite.

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hard/internal/bug"
 	"hard/internal/mmsg"
 )
 
@@ -93,7 +94,7 @@ func (l *tcpListener) run() {
 		c, err := l.ln.AcceptTCP()
 		if err == nil {
 			pause = 0
-			l.s.add(c)
+			l.take(c)
 			continue
 		}
 		if errors.Is(err, net.ErrClosed) {
@@ -110,6 +111,19 @@ func (l *tcpListener) run() {
 			return
 		}
 	}
+}
+
+// take is add; a panic in it ends that connection alone.
+func (l *tcpListener) take(c *net.TCPConn) {
+	defer func() {
+		if v := recover(); v != nil {
+			l.s.r.shared[1].panics.Add(1)
+			logPanic(l.s.r.log, v, "a new connection", nil)
+			c.Close()
+		}
+	}()
+	bug.Here("accept")
+	l.s.add(c)
 }
 
 // add takes a new connection, and closes an old one if there are too many.
@@ -228,21 +242,35 @@ func (s *tcpServer) sweep() {
 		case <-s.done:
 			return
 		}
-		s.mu.Lock()
-		if len(s.conns) == 0 {
-			s.sweeping = false
-			s.mu.Unlock()
+		if !s.sweepOnce() {
 			return
 		}
-		idle := s.idleLocked()
-		s.told.Store(int32(idle / (100 * time.Millisecond)))
-		conns := s.allLocked()
-		s.mu.Unlock()
-		now := time.Now().UnixNano()
-		for _, c := range conns {
-			c.check(now, idle)
-		}
 	}
+}
+
+// sweepOnce looks at all connections once and reports whether there are any.
+// After a panic there may be.
+func (s *tcpServer) sweepOnce() (more bool) {
+	more = true
+	defer bug.Caught(s.r.log, "the look at TCP connections")
+	bug.Here("sweep")
+	conns, idle := s.toSweep()
+	now := time.Now().UnixNano()
+	for _, c := range conns {
+		c.check(now, idle)
+	}
+	return len(conns) > 0
+}
+
+// toSweep returns all connections and their idle timeout. If there are none the
+// sweeper ends.
+func (s *tcpServer) toSweep() ([]*tcpConn, time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sweeping = len(s.conns) > 0
+	idle := s.idleLocked()
+	s.told.Store(int32(idle / (100 * time.Millisecond)))
+	return s.allLocked(), idle
 }
 
 // leave has connections closed as soon as they are idle for the shortest time.

@@ -2,10 +2,8 @@ package resolver
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net"
 	"net/netip"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -98,12 +96,13 @@ func (c *tcpConn) read() {
 	c.reads = 0
 }
 
+// recovered ends the connection whose state a panic has left unknown. One in the
+// handling of a query is the worker's.
 func (c *tcpConn) recovered() {
 	if x := recover(); x != nil {
 		c.s.r.shared[1].panics.Add(1)
 		c.broken = true
-		c.s.r.log.Error("panic in a query's handling", "panic", fmt.Sprint(x), "packet", packetHash(c.asking),
-			"size", len(c.asking), "stack", string(debug.Stack()))
+		logPanic(c.s.r.log, x, "a connection", c.asking)
 	}
 }
 

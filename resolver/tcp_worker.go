@@ -20,6 +20,7 @@ type tcpWorker struct {
 	counts *counts
 	// logging: queries go to the query log. Looked up when the worker is borrowed.
 	logging bool
+	owed    bool // the query being handled has got no reply, and is nobody else's
 }
 
 const (
@@ -59,13 +60,33 @@ func (w *tcpWorker) answer(msg []byte, from asker, tr wire.Transport) (size int)
 	w.out = slices.Grow(w.out, 2+max(len(msg), tcpReply))
 	buf := w.out[start:cap(w.out)]
 	buf = buf[:min(len(buf), wire.MaxTCP)]
-	n := copy(buf, msg)
-	size = w.serve(buf, n, from, tr)
+	size = w.guarded(buf, msg, from, tr)
 	if size > 0 {
 		w.out = w.out[:start+size]
 		binary.BigEndian.PutUint16(w.out[start-2:], uint16(size))
 	}
 	return size
+}
+
+// guarded is serve for a copy of msg, and SERVFAIL if it panics.
+func (w *tcpWorker) guarded(buf, msg []byte, from asker, tr wire.Transport) (size int) {
+	w.owed = true
+	defer func() {
+		x := recover()
+		if x == nil {
+			return
+		}
+		size = 0
+		w.r.shared[1].panics.Add(1)
+		logPanic(w.r.log, x, "a query's handling", msg)
+		if !w.owed {
+			return
+		}
+		if size = afterPanic(buf, copy(buf, msg), tr); size > 0 {
+			w.r.shared[1].noteReply(sourceError, buf[:size], 0)
+		}
+	}()
+	return w.serve(buf, copy(buf, msg), from, tr)
 }
 
 func (w *tcpWorker) serve(buf []byte, n int, from asker, tr wire.Transport) (size int) {
@@ -87,6 +108,7 @@ func (w *tcpWorker) serve(buf []byte, n int, from asker, tr wire.Transport) (siz
 			r.logReply(&from, sourceOf(res.Source), buf[:size])
 		}
 	case answer.Ask:
+		w.owed = false
 		from.to.later(1)
 		if from.at == 0 {
 			from.at = int64(r.sinceStart())
@@ -106,6 +128,7 @@ func (w *tcpWorker) serve(buf []byte, n int, from asker, tr wire.Transport) (siz
 func (w *tcpWorker) hold(table *answer.Table, buf []byte, n int, from asker, tr wire.Transport) (size int) {
 	from.to.later(1)
 	if w.r.held.add(buf[:n], from) {
+		w.owed = false
 		return 0
 	}
 	from.to.later(-1)

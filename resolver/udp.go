@@ -1,11 +1,9 @@
 package resolver
 
 import (
-	"fmt"
-	"hash/fnv"
+	"bytes"
 	"net"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -45,18 +43,22 @@ type udpListener struct {
 	out   int // what replies leave by: fd, or an outlet (udp_out.go); valid until closed
 
 	// Owned by the goroutine of run.
-	rx      *mmsg.Receiver
-	tx      *mmsg.Sender
-	drainFn func(fd uintptr) bool // l.drain, made once
-	n, next int                   // datagrams in rx, and the first not handled
-	pace    pace
-	batches int
-	asked   bool  // some queries of the batch went to the forwarder
-	logging bool  // the batch goes to the query log
-	at      int64 // when the batch came; 0 = not read from the clock yet
-	query   wire.Query
-	rotor   *answer.Rotor
-	counts  *counts // written by run alone, but for lost
+	rx       *mmsg.Receiver
+	tx       *mmsg.Sender
+	drainFn  func(fd uintptr) bool // l.drain, made once
+	n, next  int                   // datagrams in rx, and the first not handled
+	pace     pace
+	batches  int
+	asked    bool                 // some queries of the batch went to the forwarder
+	missed   bool                 // a panic has left the poller, which on the way back forgets what came meanwhile
+	handling bool                 // a datagram: next-1
+	owed     bool                 // it has got no reply, and is nobody else's to answer
+	head     [wire.HeaderLen]byte // its own, as it is answered in place
+	logging  bool                 // the batch goes to the query log
+	at       int64                // when the batch came; 0 = not read from the clock yet
+	query    wire.Query
+	rotor    *answer.Rotor
+	counts   *counts // written by run alone, but for lost
 
 	stopping atomic.Bool
 
@@ -103,27 +105,33 @@ func (l *udpListener) read() error {
 	return l.door.raw.Read(l.drainFn)
 }
 
-// recovered logs a panic by a hash of the packet, which may be private, so that
-// equal ones can be told.
+// recovered logs a panic and answers the query that it came in, with SERVFAIL.
 func (l *udpListener) recovered() {
 	x := recover()
 	if x == nil {
 		return
 	}
 	inc(&l.counts.panics)
-	var msg []byte
-	if i := l.next - 1; i >= 0 && i < l.n {
-		msg = l.rx.Buf(i)[:l.rx.Len(i)]
+	l.missed = true
+	i := l.next - 1
+	if !l.handling || i < 0 || i >= l.n {
+		logPanic(l.r.log, x, "a listener", nil)
+		return
 	}
-	l.r.log.Error("panic in a query's handling", "panic", fmt.Sprint(x), "packet", packetHash(msg),
-		"size", len(msg), "stack", string(debug.Stack()))
-}
-
-// packetHash stands for a packet in the log.
-func packetHash(msg []byte) string {
-	h := fnv.New64a()
-	_, _ = h.Write(msg)
-	return fmt.Sprintf("%016x", h.Sum64())
+	l.handling = false
+	buf, n := l.rx.Buf(i), l.rx.Len(i)
+	msg := bytes.Clone(buf[:n]) // buf may hold the reply by now, and wait to be sent
+	copy(msg, l.head[:])
+	logPanic(l.r.log, x, "a query's handling", msg)
+	if !l.owed || echoes(l.rx.From(i).Port()) {
+		return
+	}
+	copy(buf, msg)
+	l.owed = false
+	if size := afterPanic(buf, n, wire.Transport{}); size > 0 {
+		l.r.shared[0].noteReply(sourceError, buf[:size], 0)
+		l.tx.Add(buf[:size], l.rx.From(i))
+	}
 }
 
 // drain handles all that waits on the socket and, in a busy period, all that
@@ -142,6 +150,7 @@ func (l *udpListener) drain(uintptr) bool {
 				return true
 			}
 			n, errno := l.receive()
+			l.missed = false
 			if errno == syscall.EAGAIN {
 				if l.wait() {
 					continue
@@ -157,7 +166,7 @@ func (l *udpListener) drain(uintptr) bool {
 			}
 		}
 		l.serve()
-		if l.n == 1 && !l.wait() {
+		if l.n == 1 && !l.missed && !l.wait() {
 			return false
 		}
 		if round%yieldAfter == 0 && !l.pace.seat { // else there are processors for the others
@@ -185,6 +194,7 @@ func (l *udpListener) serve() {
 		l.next++
 		l.handle(table, i)
 	}
+	l.handling = false
 	if l.tx.Len() > 0 {
 		if lost, err := l.tx.Flush(l.out); lost > 0 {
 			l.lost(lost, err)
@@ -204,11 +214,14 @@ func (l *udpListener) serve() {
 
 // handle answers datagram i or passes it on.
 func (l *udpListener) handle(table *answer.Table, i int) {
-	bug.Here("udp")
 	from := l.rx.From(i)
 	buf, n := l.rx.Buf(i), l.rx.Len(i)
+	l.handling, l.owed = true, true
+	copy(l.head[:], buf)
+	bug.Here("udp")
 	port := from.Port()
 	if port == 0 { // a reply could not be sent (requirement 19)
+		l.owed = false
 		inc(&l.counts.dropped)
 		return
 	}
@@ -225,11 +238,13 @@ func (l *udpListener) handle(table *answer.Table, i int) {
 		}
 		l.counts.note(&l.query, sourceOf(res.Source), buf)
 		l.tx.Add(buf[:res.N], from)
+		l.owed = false
+		bug.Here("udp-answered")
 		if l.logging {
 			l.logReply(i, sourceOf(res.Source), buf[:res.N])
 		}
 	case answer.Ask:
-		l.asked = true
+		l.asked, l.owed = true, false
 		r := request{msg: buf[:n], q: &l.query, entry: res.Entry, from: l.asker(i)}
 		l.r.fwd.query(&r)
 	case answer.Wait:
@@ -270,6 +285,7 @@ func (l *udpListener) asker(i int) asker {
 // kept.
 func (l *udpListener) hold(table *answer.Table, i int) {
 	buf, n := l.rx.Buf(i), l.rx.Len(i)
+	l.owed = false
 	if l.r.held.add(buf[:n], l.asker(i)) {
 		return
 	}

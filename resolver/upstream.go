@@ -97,9 +97,9 @@ func (f *forwarder) newUpstream(s Server, self bool) *upstream {
 	u.health.init()
 	switch s.Kind {
 	case HTTPS:
-		u.stream = newHTTPSAsker(s, f.roots)
+		u.stream = newHTTPSAsker(s, f.roots, f.log)
 	default:
-		u.stream = newStreamAsker(s, f.roots)
+		u.stream = newStreamAsker(s, f.roots, f.log)
 	}
 	return u
 }

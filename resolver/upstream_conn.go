@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"hard/internal/bug"
 	"hard/internal/wire"
 )
 
@@ -60,9 +61,10 @@ func (c *streamConn) run() {
 		writer.Add(1)
 		go func() {
 			defer writer.Done()
+			defer bug.Caught(c.s.log, "the queries to an upstream over a stream")
 			c.write(conn)
 		}()
-		err = c.read(conn)
+		err = c.readAll(conn)
 		c.cancel()
 		conn.Close()
 		writer.Wait()
@@ -127,6 +129,14 @@ func (c *streamConn) write(conn net.Conn) {
 		case <-c.wake:
 		}
 	}
+}
+
+// readAll is read; a panic in it ends the connection.
+func (c *streamConn) readAll(conn net.Conn) (err error) {
+	err = errStreamClosed
+	defer bug.Caught(c.s.log, "the replies of an upstream over a stream")
+	bug.Here("stream")
+	return c.read(conn)
 }
 
 // read reads replies until the connection ends, is idle for long, or hangs.

@@ -9,17 +9,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"hard/internal/bug"
 )
 
 // httpsAsker asks one upstream over HTTPS (RFC 8484), by POST, over HTTP/2
 // where the server speaks it. The address is the configured one, whatever the
 // URL's host is: looking it up would need us.
 type httpsAsker struct {
+	log       *slog.Logger
 	url       string
 	client    *http.Client
 	transport *http.Transport
@@ -40,7 +44,7 @@ const (
 	dnsMessage   = "application/dns-message"
 )
 
-func newHTTPSAsker(s Server, roots *x509.CertPool) *httpsAsker {
+func newHTTPSAsker(s Server, roots *x509.CertPool, log *slog.Logger) *httpsAsker {
 	addr := s.Addr.String()
 	t := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -57,7 +61,7 @@ func newHTTPSAsker(s Server, roots *x509.CertPool) *httpsAsker {
 		Proxy:               nil, // a proxy's name would need a resolver
 		HTTP2:               &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 2 * time.Second},
 	}
-	a := &httpsAsker{url: s.URL, transport: t, slots: make(chan struct{}, httpsQueries),
+	a := &httpsAsker{url: s.URL, log: log, transport: t, slots: make(chan struct{}, httpsQueries),
 		client: &http.Client{Transport: t, Timeout: httpsTimeout, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		}}}
@@ -79,11 +83,18 @@ func (a *httpsAsker) ask(msg []byte, done func([]byte, error)) error {
 	a.wg.Add(1)
 	go func() {
 		defer a.wg.Done()
-		reply, err := a.post(msg)
+		reply, err := a.postSafely(msg)
 		<-a.slots
 		done(reply, err)
 	}()
 	return nil
+}
+
+// postSafely is post; a panic in it is an error.
+func (a *httpsAsker) postSafely(msg []byte) (reply []byte, err error) {
+	err = errStreamClosed
+	defer bug.Caught(a.log, "a query to an upstream over HTTPS")
+	return a.post(msg)
 }
 
 // post asks, and asks again if the connection breaks that had worked

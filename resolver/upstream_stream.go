@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
+	"log/slog"
 	mrand "math/rand/v2"
 	"net"
 	"sync"
@@ -19,6 +20,7 @@ type streamAsker struct {
 	// Immutable.
 	addr string
 	tls  *tls.Config // nil = TCP
+	log  *slog.Logger
 
 	mu     sync.Mutex // guards all below, and the conns' guarded fields
 	conns  []*streamConn
@@ -51,8 +53,8 @@ type streamQuery struct {
 	retried bool
 }
 
-func newStreamAsker(s Server, roots *x509.CertPool) *streamAsker {
-	a := &streamAsker{addr: s.Addr.String()}
+func newStreamAsker(s Server, roots *x509.CertPool, log *slog.Logger) *streamAsker {
+	a := &streamAsker{addr: s.Addr.String(), log: log}
 	if s.Kind == TLS {
 		a.tls = &tls.Config{
 			ServerName: s.ServerName, RootCAs: roots, MinVersion: tls.VersionTLS12,

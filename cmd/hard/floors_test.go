@@ -23,7 +23,7 @@ var floors = map[string][]string{
 	"hard/store":             {"hard/internal/bug", "hard/internal/rank"},
 	"hard/internal/hook":     {"hard/internal/bug"},
 
-	"hard/internal/handover":  {"hard/internal/unixsock"},
+	"hard/internal/handover":  {"hard/internal/bug", "hard/internal/unixsock"},
 	"hard/internal/privilege": {},
 
 	"hard/internal/engine": {"hard/internal/bug", "hard/internal/answer", "hard/internal/config", "hard/internal/rank"},

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"hard/internal/bug"
 	"hard/internal/unixsock"
 )
 
@@ -144,8 +145,14 @@ func (g *Giver) serve(l *unixsock.Listener) error {
 		if err != nil {
 			return err
 		}
-		g.talk(newConn(u))
+		g.hear(newConn(u))
 	}
+}
+
+// hear is talk; a panic in it ends that conversation alone.
+func (g *Giver) hear(c *conn) {
+	defer bug.Caught(g.log, "a conversation with a successor")
+	g.talk(c)
 }
 
 // talk is the whole conversation with one successor.

@@ -103,6 +103,7 @@ const (
 
 // Info codes of Extended DNS Errors that are made here (RFC 8914, section 4).
 const (
+	EDEOther               = 0
 	EDEStaleAnswer         = 3
 	EDENotReady            = 14
 	EDENoReachable         = 22 // no reachable authority: here, no upstream answered

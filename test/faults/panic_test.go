@@ -12,9 +12,9 @@ import (
 	"hard/test/faulty"
 )
 
-// Fault 20: a panic, once in each part of the program, of a build that has places for it. The one
-// event is lost, each panic is counted and logged with its stack, a query's with a hash of its packet,
-// and everything goes on: queries, probes, the ranking, the history, hooks, reloads, the control socket.
+// Fault 20: a panic, once in each part of the program, of a build that has places for it. A query gets
+// SERVFAIL, another event is lost, each panic is counted and logged with its stack, a query's with a hash of
+// its packet, and everything goes on: queries, probes, the ranking, the history, hooks, reloads, the control socket.
 func TestFault20Panic(t *testing.T) {
 	t.Parallel()
 	faulty.NeedLong(t)
@@ -50,23 +50,65 @@ func TestFault20Panic(t *testing.T) {
 		}
 	}
 
-	for place, q := range map[string]faulty.Question{
-		"udp": ours(), "tcp": ours().TCP(), "forward": faulty.Forwarded(), "store-write": ours(), "probe": ours(),
+	for _, c := range []struct {
+		place, says string
+		q           faulty.Question // whose handling panics, and which is answered before and after
+		rcode       int             // of its reply; -1: it has none
+	}{
+		{"udp", "a query's handling", ours(), dns.RcodeServerFailure},
+		{"udp-answered", "a query's handling", ours(), dns.RcodeSuccess}, // its reply was made already
+		{"tcp", "a query's handling", ours().TCP(), dns.RcodeServerFailure},
+		{"forward", "the forwarder", faulty.Forwarded(), dns.RcodeServerFailure},
+		{"forward", "the forwarder", faulty.Forwarded().TCP(), dns.RcodeServerFailure},
+		{"forward-reply", "the forwarder", faulty.Forwarded(), dns.RcodeServerFailure},
+		{"forward-reply", "the forwarder", faulty.Forwarded().TCP(), dns.RcodeServerFailure},
+		{"accept", "a new connection", ours().TCP(), -1},
+		{"store-write", "the history", ours(), dns.RcodeSuccess},
+		{"probe", "a probe", ours(), dns.RcodeSuccess},
+		{"reactor", "an event of a probe's socket", ours(), dns.RcodeSuccess},
 	} {
-		says := map[string]string{"udp": "packet=", "tcp": "size=32 stack=", "forward": "forwarder", "store-write": "the history", "probe": "a probe"}[place]
-		arm(place)
-		switch place {
-		case "udp", "tcp", "forward":
-			ask(s.Hard, q) // this one gets no reply
+		said := len(s.Log())
+		arm(c.place)
+		r, _, err := c.q.Exchange(nil, s.DNS, 0)
+		switch {
+		case c.rcode < 0 && err == nil:
+			t.Errorf("%s: %v, want no reply", c.place, r)
+		case c.rcode >= 0 && (err != nil || r.Rcode != c.rcode):
+			t.Errorf("%s: %v %v, want %s", c.place, r, err, dns.RcodeToString[c.rcode])
 		}
-		came(place, says)
-		s.Wants(place+": the next query is answered", q)
+		came(c.place, c.says)
+		if packet := c.rcode == dns.RcodeServerFailure || c.place == "udp-answered"; packet != strings.Contains(s.Log()[said:], "packet=") {
+			t.Errorf("%s: the packet's hash is in the log: %t, want %t", c.place, !packet, packet)
+		}
+		s.Wants(c.place+": the next query is answered", c.q)
 		a := s.Ask(s.all()...)
 		for i := range s.all() {
 			a.More(i, 20)
 		}
 		a.Clean()
 	}
+
+	// The look at connections panics while there is one; it is looked at again.
+	idle, err := dns.Dial("tcp", s.DNS.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	for range 2 {
+		arm("sweep")
+		came("sweep", "the look at TCP connections")
+	}
+
+	// The end of a query's time panics: of the one that waits, which is told at once.
+	s.up.Mute.Store(true)
+	arm("forward-due")
+	if r, _, err := faulty.Forwarded().Exchange(nil, s.DNS, 1); err != nil || r.Rcode != dns.RcodeServerFailure {
+		t.Errorf("forward-due: %v %v, want SERVFAIL", r, err)
+	}
+	came("forward-due", "the forwarder")
+	s.Wants("the times of others go on", failing(dns.ExtendedErrorCodeNoReachableAuthority, dns.ExtendedErrorCodeNetworkError))
+	s.up.Mute.Store(false)
+	s.Wants("forwarding goes on", faulty.Forwarded())
 
 	// A candidate dies while the ranking panics at one of its samples.
 	arm("engine-sample")
@@ -108,28 +150,4 @@ func TestFault20Panic(t *testing.T) {
 	a := s.Ask(s.all()...)
 	a.More(0, 50)
 	a.Clean()
-}
-
-// ask sends one query and does not care for a reply.
-func ask(h *faulty.Hard, q faulty.Question) {
-	name := q.Name
-	if q.Each != nil {
-		name = q.Each(0)
-	}
-	m := new(dns.Msg).SetQuestion(dns.Fqdn(name), q.Type)
-	network := q.Network
-	if network == "" {
-		network = "udp"
-	}
-	c, err := dns.Dial(network, h.DNS.String())
-	if err != nil {
-		h.T.Fatal(err)
-	}
-	defer c.Close()
-	if err := c.WriteMsg(m); err != nil {
-		h.T.Fatal(err)
-	}
-	if network == "tcp" {
-		_, _ = c.ReadMsg() // until it is closed: an end at once would take the query back
-	}
 }
