@@ -153,9 +153,25 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	case len(via) > pr.check.Redirects:
 		pr.note = fmt.Sprintf("more than %d redirects", pr.check.Redirects)
 	default:
+		if !keepsOrigin(pr, append(via[1:len(via):len(via)], req)) {
+			req.Header = http.Header{"User-Agent": req.Header["User-Agent"]}
+		}
 		return nil
 	}
 	return http.ErrUseLastResponse
+}
+
+// keepsOrigin tells whether all requests that redirects led to go where the check's own goes: scheme,
+// host and port. Elsewhere its headers, which may be secret, are not sent: not over plain HTTP when
+// they were meant for TLS, not to what else listens at the address, and not on the way back, either.
+func keepsOrigin(pr *probe, led []*http.Request) bool {
+	first := pr.prepared.request.URL
+	for _, r := range led {
+		if r.URL.Scheme != first.Scheme || !strings.EqualFold(r.URL.Hostname(), first.Hostname()) || redirectPort(pr, r.URL) != port(pr.check) {
+			return false
+		}
+	}
+	return true
 }
 
 var errBodyClosed = errors.New("body is closed")

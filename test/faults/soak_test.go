@@ -12,21 +12,26 @@ import (
 
 // TestSoak runs the program for as long as HARD_SOAK says, as 24h (in short when it says nothing), with
 // clients over UDP and TCP, forwards, a candidate that dies and returns, reloads, overrides and scrapes,
-// and samples what it holds. No reply may be lost or wrong; memory, goroutines and descriptors stay flat.
+// and samples what it holds. HARD_SOAK_PAUSE, as 20ms, slows the clients down. No reply may be lost or wrong; memory, goroutines and descriptors stay flat.
 func TestSoak(t *testing.T) {
 	t.Parallel()
 	length, err := time.ParseDuration(os.Getenv("HARD_SOAK"))
 	if err != nil {
 		length = time.Second // enough to see that the soak itself works
 	}
+	pause, _ := time.ParseDuration(os.Getenv("HARD_SOAK_PAUSE"))
 	s := newShop(t, nil)
 	s.Program = faulty.Plain(t) // its memory is the question
 	s.Config(faulty.Head(s.up.Addr) + static + probed("api.example", s.near, s.far) + statics(100))
 	s.ready()
 	s.Wants("forwards work", faulty.Forwarded())
 	idle := s.Usage()
-	a := s.Ask(ours(), s.api(s.near, s.far), faulty.Forwarded(), ours().TCP(), faulty.Forwarded().TCP(),
-		faulty.Ours("n99.large.example", "10.0.99.1", "10.64.99.1"))
+	questions := []faulty.Question{ours(), s.api(s.near, s.far), faulty.Forwarded(), ours().TCP(), faulty.Forwarded().TCP(),
+		faulty.Ours("n99.large.example", "10.0.99.1", "10.64.99.1")}
+	for i := range questions {
+		questions[i].Pause = pause
+	}
+	a := s.Ask(questions...)
 	every := min(length/20, 30*time.Second)
 	var samples []faulty.Usage
 	began := time.Now()

@@ -22,6 +22,7 @@ type Question struct {
 	Check   func(r *dns.Msg) string   // what is wrong with the reply; "" = nothing
 	Port    int                       // the client's, once; 0: any
 	Each    func(n int) (name string) // the name of the nth question, instead of Name
+	Pause   time.Duration             // of a client of Ask between a reply and its next question; 0: 2 ms
 }
 
 // Ours asks for the A record of a name of ours: NOERROR with one of these addresses.
@@ -145,7 +146,7 @@ type Asker struct {
 	by map[int]*Report // by question
 }
 
-// somePace is the pause of a client between a reply and its next question.
+// somePace is Question.Pause where there is none.
 const somePace = 2 * time.Millisecond
 
 // Ask starts to ask these questions, one client for each; the end of the test ends it.
@@ -164,13 +165,14 @@ func (h *Hard) Ask(questions ...Question) *Asker {
 
 func (a *Asker) run(i int, q Question, in *Namespace, server netip.AddrPort) {
 	defer a.wg.Done()
+	pause := max(q.Pause, somePace)
 	for n := 0; ; n++ {
 		r, took, err := q.Exchange(in, server, n)
 		a.note(i, q, r, took, err)
 		select {
 		case <-a.stop:
 			return
-		case <-time.After(somePace):
+		case <-time.After(pause):
 		}
 	}
 }
