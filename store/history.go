@@ -25,6 +25,18 @@ type Rollup struct {
 	Min, P50, P95, Max time.Duration // of the ok ones; 0 when there were none
 }
 
+// Names gives the names that the history knows, in order.
+func (r *Reader) Names(ctx context.Context) ([]string, error) {
+	var all []string
+	err := eachRow(ctx, r.db, func(scan func(...any) error) error {
+		var name string
+		err := scan(&name)
+		all = append(all, name)
+		return err
+	}, "SELECT DISTINCT name FROM endpoint ORDER BY name")
+	return all, err
+}
+
 // Events gives the events in order of time.
 func (r *Reader) Events(ctx context.Context, f Filter) ([]Event, error) {
 	since, until := f.span()

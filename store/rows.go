@@ -28,6 +28,7 @@ type AnswerChange struct {
 	Addresses []netip.Addr // best first; none: no address is answered
 	Reason    string
 	Decision  json.RawMessage // the whole decision; may be nil
+	First     bool            // of a run: no change, and no row, where the last row has the same addresses
 }
 
 // Checkpoint is the ranking of one name as it was at a time; the past is explained from it.
@@ -117,9 +118,18 @@ func (e *Event) write(w *writer) error {
 
 func (a *AnswerChange) kind() string { return "answer" }
 func (a *AnswerChange) write(w *writer) error {
+	addrs := joinAddrs(a.Addresses)
+	if a.First {
+		var same bool
+		err := w.one(&same, `SELECT addresses = ? FROM answer WHERE name = ? AND type = ? ORDER BY at_ms DESC, id DESC LIMIT 1`,
+			addrs, a.Name, a.Type)
+		if err != nil || same {
+			return err
+		}
+	}
 	return w.exec(`INSERT INTO answer (at_ms, name, type, addresses, reason, decision)
 		VALUES (?, ?, ?, ?, ?, ?)`,
-		a.At.UnixMilli(), a.Name, a.Type, joinAddrs(a.Addresses), a.Reason, textOrNull(a.Decision))
+		a.At.UnixMilli(), a.Name, a.Type, addrs, a.Reason, textOrNull(a.Decision))
 }
 
 type checkpointRows []Checkpoint

@@ -237,6 +237,9 @@ func (o *options) validate() error {
 	if len(o.args) > 1 {
 		return fmt.Errorf("one configuration file, not %d: %s", len(o.args), strings.Join(o.args, " "))
 	}
+	if len(o.args) == 1 && o.args[0] == "" {
+		return errors.New("the name of the configuration file is empty: an unset variable, perhaps?")
+	}
 	if len(o.args) == 1 && o.config != "" && o.args[0] != o.config {
 		return fmt.Errorf("two configuration files: %s and %s", o.config, o.args[0])
 	}
@@ -273,9 +276,9 @@ func (o *options) noVerb() string {
 		}
 	}
 	if near := config.Nearest(o.args[0], names); near != "" {
-		return fmt.Sprintf("hard: %s is neither a file nor a verb (did you mean %q?)", o.args[0], near)
+		return fmt.Sprintf("hard: %s is neither a file nor a verb (did you mean %q?)", config.Visible(o.args[0]), near)
 	}
-	return fmt.Sprintf("hard: %s is neither a file nor a verb. Run \"hard -h\" for help.", o.args[0])
+	return fmt.Sprintf("hard: %s is neither a file nor a verb. Run \"hard -h\" for help.", config.Visible(o.args[0]))
 }
 
 // override applies -b, -p and -s to what the file says.

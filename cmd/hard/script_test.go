@@ -64,6 +64,7 @@ func scriptWorld(env *testscript.Env) error {
 		env.Defer(func() { srv.Close() })
 	}
 	env.Setenv("PORT", port)
+	env.Setenv("ESC", "\x1b") // what a terminal would obey
 	env.Setenv("SOCKET", dir+"/control.sock")
 	env.Setenv("HARD_CONFIG", "")
 	env.Setenv("LOG_LEVEL", "")

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"hard/internal/admin"
+	"hard/internal/config"
 	"hard/internal/rank"
 	"hard/store"
 )
@@ -78,24 +79,23 @@ func history(o *options, stdout, stderr io.Writer) int {
 	defer r.Close()
 	name, candidate, _ := strings.Cut(o.args[0], "/")
 	f := store.Filter{Name: admin.Canonical(name), Candidate: candidate, Since: since, Until: now}
+	var reply *historyReply
+	for _, f.Name = range covering(name) {
+		if reply, err = readHistory(context.Background(), r, f); err != nil {
+			return fail(stderr, err)
+		}
+		if !reply.empty(candidate) {
+			break
+		}
+	}
+	if reply.empty(candidate) {
+		return fail(stderr, noHistory(r, o.args[0], admin.Canonical(name), since))
+	}
 	if o.csv {
 		if err := writeCSV(stdout, r, f); err != nil {
 			return fail(stderr, err)
 		}
 		return exitOK
-	}
-	reply, err := readHistory(context.Background(), r, f)
-	for _, f.Name = range covering(name)[1:] {
-		if err != nil || !reply.empty(candidate) {
-			break
-		}
-		reply, err = readHistory(context.Background(), r, f)
-	}
-	if err != nil {
-		return fail(stderr, err)
-	}
-	if reply.empty(candidate) {
-		return fail(stderr, fmt.Errorf("there is no history of %s since %s", o.args[0], since.Local().Format("2006-01-02 15:04:05")))
 	}
 	if o.json {
 		return printJSON(stdout, reply)
@@ -108,6 +108,28 @@ func history(o *options, stdout, stderr io.Writer) int {
 	}
 	return p.print(stdout)
 }
+
+// noHistory tells what to do where nothing is known of what was asked for.
+func noHistory(r *store.Reader, asked, name string, since time.Time) error {
+	what := fmt.Errorf("there is no history of %s since %s", asked, since.Local().Format("2006-01-02 15:04:05"))
+	names, err := r.Names(context.Background())
+	switch {
+	case err != nil || len(names) == 0:
+		return what
+	case slices.Contains(names, name):
+		return fmt.Errorf("%w; -since 48h reaches further back, and hard status lists the candidates", what)
+	}
+	if near := config.Nearest(name, names); near != "" {
+		return fmt.Errorf("%w (did you mean %q?)", what, near)
+	}
+	if more := len(names) - shownNames; more > 0 {
+		names = append(names[:shownNames], fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Errorf("%w; it knows %s", what, strings.Join(names, ", "))
+}
+
+// shownNames bounds the list of names in a hint.
+const shownNames = 8
 
 // empty reports whether nothing is known of what was asked for. The answers are the name's: they say
 // nothing of a candidate.

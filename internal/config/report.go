@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,7 +58,7 @@ type Report struct {
 // file:line:col: severity: path: message (did you mean "x"?)
 func (r Report) Text(p Problem) string {
 	var b strings.Builder
-	b.WriteString(r.File)
+	b.WriteString(Visible(r.File))
 	if p.Line > 0 {
 		fmt.Fprintf(&b, ":%d:%d", p.Line, p.Col)
 	}
@@ -69,6 +71,16 @@ func (r Report) Text(p Problem) string {
 		b.WriteString(" (did you mean " + quote(p.Suggestion) + "?)")
 	}
 	return b.String()
+}
+
+// Visible is a text on one line: what is not printable is shown as an escape, so that no name of a file
+// reaches a terminal as a command, or forges a second line.
+func Visible(text string) string {
+	if strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+		return text
+	}
+	q := strconv.Quote(text)
+	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
 }
 
 // quote puts a suggested word between quotes, but leaves a value, which is suggested as TOML writes it,

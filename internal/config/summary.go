@@ -143,7 +143,7 @@ const maxNameLines = 20
 // WriteText writes the line that scripts look for, and below it what it means for each name.
 func (s Summary) WriteText(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: ok (%d names, %d candidates, %d upstreams)\n", s.File, s.Names, s.Candidates, s.Upstreams)
+	fmt.Fprintf(&b, "%s: ok (%d names, %d candidates, %d upstreams)\n", Visible(s.File), s.Names, s.Candidates, s.Upstreams)
 	if len(s.PerName) <= maxNameLines {
 		for i := range s.PerName {
 			fmt.Fprintf(&b, "%s: %s\n", s.PerName[i].Name, s.PerName[i].describe())

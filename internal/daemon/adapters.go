@@ -63,7 +63,7 @@ func (h history) Event(e engine.Event) {
 
 // Answer is engine.Recorder's.
 func (h history) Answer(a engine.AnswerChange) {
-	h.Store.Answer(store.AnswerChange{At: a.At, Name: a.Name, Type: a.Family.String(), Addresses: a.Addresses, Reason: a.Reason})
+	h.Store.Answer(store.AnswerChange{At: a.At, Name: a.Name, Type: a.Family.String(), Addresses: a.Addresses, Reason: a.Reason, First: a.First})
 }
 
 // Current is engine.Recorder's.

@@ -130,6 +130,9 @@ func by(who, why string) string {
 func (w witness) Answer(a engine.AnswerChange) {
 	w.meter.Answer(&a)
 	w.history.Answer(a)
+	if a.Same {
+		return // nobody gets another address
+	}
 	w.hook.Send(&hook.Change{
 		Time: a.At, Kind: "answer", Name: a.Name, Type: a.Family.String(), Addresses: a.Addresses, Reason: a.Reason,
 	})

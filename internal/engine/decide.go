@@ -167,8 +167,9 @@ func (e *Engine) noteAnswers(n *name, d *rank.Decision, spec *answer.Spec, now t
 			continue
 		}
 		addrs, reason := kept(spec.Sets[f].Addrs), d.Answers[f].Reason.String()
+		same := n.answered && n.sum.addrs[f] == sum.addrs[f]
 		e.o.Recorder.Answer(AnswerChange{
-			At: now, Name: n.cfg.Name, Family: rank.Family(f), Addresses: addrs, Reason: reason,
+			At: now, Name: n.cfg.Name, Family: rank.Family(f), Addresses: addrs, Reason: reason, First: !n.answered, Same: same,
 		})
 		if n.answered && e.started {
 			was := ""
@@ -176,7 +177,7 @@ func (e *Engine) noteAnswers(n *name, d *rank.Decision, spec *answer.Spec, now t
 				was = joinAddrs(n.before.Families[f].LastGood)
 			}
 			level, is := slog.LevelInfo, joinAddrs(addrs)
-			if was == is {
+			if same {
 				level = slog.LevelDebug // other weights, or another reason: nobody gets another address
 			}
 			e.log.Log(context.Background(), level, "answer changed", "name", n.cfg.Name, "type", rank.Family(f).String(),
@@ -202,7 +203,7 @@ func (e *Engine) recordFirst(n *name, d *rank.Decision) {
 	for f := range spec.Sets {
 		e.o.Recorder.Answer(AnswerChange{
 			At: n.firstAt, Name: n.cfg.Name, Family: rank.Family(f), Addresses: kept(spec.Sets[f].Addrs),
-			Reason: d.Answers[f].Reason.String(),
+			Reason: d.Answers[f].Reason.String(), First: true,
 		})
 	}
 	n.firstAt = time.Time{}
@@ -210,8 +211,9 @@ func (e *Engine) recordFirst(n *name, d *rank.Decision) {
 
 // sums tell whether an entry would be another one, without keeping what it was built from.
 type sums struct {
-	idle bool
-	sets [2]uint64
+	idle  bool
+	sets  [2]uint64
+	addrs [2]uint64 // of each set's addresses alone
 }
 
 var sumSeed = maphash.MakeSeed()
@@ -219,23 +221,25 @@ var sumSeed = maphash.MakeSeed()
 func sumsOf(s *answer.Spec) sums {
 	out := sums{idle: s.Idle}
 	for f := range s.Sets {
-		out.sets[f] = sumOf(&s.Sets[f])
+		out.sets[f], out.addrs[f] = sumOf(&s.Sets[f])
 	}
 	return out
 }
 
-func sumOf(s *answer.SetSpec) uint64 {
-	var h maphash.Hash
+func sumOf(s *answer.SetSpec) (set, addrs uint64) {
+	var h, only maphash.Hash
 	h.SetSeed(sumSeed)
+	only.SetSeed(sumSeed)
 	maphash.WriteComparable(&h, [4]int{int(s.Kind), s.Max, s.EDE, len(s.Addrs)})
 	for i, a := range s.Addrs {
 		maphash.WriteComparable(&h, a)
+		maphash.WriteComparable(&only, a)
 		maphash.WriteComparable(&h, s.IDs[i])
 		if len(s.Weights) > 0 {
 			maphash.WriteComparable(&h, s.Weights[i])
 		}
 	}
-	return h.Sum64()
+	return h.Sum64(), only.Sum64()
 }
 
 // specOf translates a decision into what the front end serves. The result and its slices are good

@@ -25,6 +25,8 @@ type AnswerChange struct {
 	Family    rank.Family
 	Addresses []netip.Addr
 	Reason    string
+	First     bool // of this run: an earlier run's last may have been the same
+	Same      bool // the addresses are those of before: another reason, kind or weight
 }
 
 // EndpointState is the present state of one endpoint, for the history and for a warm start.

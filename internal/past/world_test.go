@@ -252,7 +252,7 @@ func (r recorder) Event(e engine.Event) {
 	r.w.store.Event(store.Event{At: e.At, Key: e.Key, Kind: e.Kind, Old: e.Old, New: e.New, Reason: e.Reason})
 }
 func (r recorder) Answer(a engine.AnswerChange) {
-	r.w.store.Answer(store.AnswerChange{At: a.At, Name: a.Name, Type: a.Family.String(), Addresses: a.Addresses, Reason: a.Reason})
+	r.w.store.Answer(store.AnswerChange{At: a.At, Name: a.Name, Type: a.Family.String(), Addresses: a.Addresses, Reason: a.Reason, First: a.First})
 }
 func (r recorder) Current(rows []engine.EndpointState) {
 	r.w.mu.Lock()
