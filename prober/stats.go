@@ -25,6 +25,17 @@ type Stats struct {
 	Outcomes  [rank.Aborted + 1]uint64 // samples by outcome, extra tries included
 }
 
+// ByOutcome are the outcomes that there were so far, by the word for each; the caller's.
+func (s *Stats) ByOutcome() map[string]uint64 {
+	words := make(map[string]uint64)
+	for i, n := range s.Outcomes {
+		if n > 0 {
+			words[rank.Outcome(i).String()] = n
+		}
+	}
+	return words
+}
+
 // Lag is the histogram of how late probes started.
 type Lag struct {
 	Bounds []time.Duration // upper bounds, ascending; read only

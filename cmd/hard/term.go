@@ -128,7 +128,7 @@ func (p *page) lines() []string {
 		var b strings.Builder
 		blanks := 0 // owed: none is written at a line's end
 		for i, c := range r.cells {
-			text := cut(c.text, w[i])
+			text := cut(c.text, r.room(i, w))
 			pad := w[i] - utf8.RuneCountInString(text)
 			before := blanks
 			if c.right {
@@ -145,6 +145,15 @@ func (p *page) lines() []string {
 		out = append(out, b.String())
 	}
 	return out
+}
+
+// room is how wide a cell's text may be: as its column, and as those behind it that are empty in this row.
+func (r *row) room(i int, widths []int) int {
+	room := widths[i]
+	for k := i + 1; !r.cells[i].right && k < len(r.cells) && r.cells[k].text == ""; k++ {
+		room += len(gap) + widths[k]
+	}
+	return room
 }
 
 func (p *page) paint(style colour, text string) string {

@@ -125,6 +125,22 @@ func TestStatusFits(t *testing.T) {
 	}
 }
 
+// TestStatusWhole: what an operator must be able to copy isn't shortened while there is room beside it,
+// and a name without any endpoint says why.
+func TestStatusWhole(t *testing.T) {
+	s := aStatus(1)
+	s.Upstreams = []admin.Upstream{{Upstream: "127.0.9.77:5300", State: "down"}}
+	s.Names = append(s.Names, admin.Name{Name: "x.example", Answers: map[string]admin.Answer{"A": {Kind: rank.NotReady, Reason: "because"}}})
+	p := newPage(new(bytes.Buffer))
+	showStatus(p, s)
+	text := strings.Join(p.lines(), "\n")
+	for _, want := range []string{"  127.0.9.77:5300  ", "x.example\n  A not_ready: because\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
 // TestRedraw: over the last picture, never scrolling, and nothing of the old one is left.
 func TestRedraw(t *testing.T) {
 	t.Setenv("NO_COLOR", "1")

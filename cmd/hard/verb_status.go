@@ -142,7 +142,7 @@ func showName(p *page, n *admin.Name, now time.Time) {
 	p.line(bold, "%s", title)
 	for _, typ := range []string{"A", "AAAA"} {
 		a, asked := n.Answers[typ]
-		if !asked || len(a.Addresses) == 0 && !hasType(n, typ) {
+		if !asked || len(a.Addresses) == 0 && !hasType(n, typ) && len(n.Endpoints) > 0 {
 			continue
 		}
 		p.line(answerColour(a.Kind), "  %s %s: %s", typ, answerText(&a), a.Reason)

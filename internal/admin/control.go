@@ -44,6 +44,8 @@ func (s *Server) controlHandler() http.Handler {
 		"POST /v1/log":           s.postLog,
 	} {
 		mux.Handle(pattern, reply(f))
+		method, path, _ := strings.Cut(pattern, " ")
+		mux.Handle(path, otherMethod(method))
 	}
 	mux.Handle("GET /metrics", s.metrics)
 	mux.Handle("/", reply(func(r *http.Request) (any, error) {
@@ -53,6 +55,17 @@ func (s *Server) controlHandler() http.Handler {
 		}}
 	}))
 	return mux
+}
+
+// otherMethod refuses what is asked by a method that its path does not have.
+func otherMethod(method string) http.Handler {
+	refuse := reply(func(r *http.Request) (any, error) {
+		return nil, &statusError{http.StatusMethodNotAllowed, Error{Message: r.Method + " " + r.URL.Path + " does not exist", Hint: "it is " + method}}
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", method)
+		refuse.ServeHTTP(w, r)
+	})
 }
 
 // statusError is an error with the HTTP status it is told with.

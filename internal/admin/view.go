@@ -128,7 +128,7 @@ func storeView(s store.Stats, path string) Store {
 func proberView(s prober.Stats) Prober {
 	p := Prober{
 		Scheduled: s.Scheduled, Running: s.Running, Waiting: s.Waiting, Watching: s.Watching,
-		Delayed: s.Delayed, LagMaxMS: millis(s.Lag.Max), Outcomes: make(map[string]uint64),
+		Delayed: s.Delayed, LagMaxMS: millis(s.Lag.Max), Outcomes: s.ByOutcome(),
 	}
 	started := uint64(0)
 	for _, n := range s.Lag.Counts {
@@ -136,11 +136,6 @@ func proberView(s prober.Stats) Prober {
 	}
 	if started > 0 {
 		p.LagAvgMS = millis(s.Lag.Sum / time.Duration(started))
-	}
-	for i, n := range s.Outcomes {
-		if n > 0 {
-			p.Outcomes[rank.Outcome(i).String()] = n
-		}
 	}
 	return p
 }

@@ -80,7 +80,7 @@ func hostName(s string) (string, *issue) {
 		}
 	}
 	if allDigits(last) {
-		return "", issuef("%s is neither an IP address nor a host name: it ends in a number", strconv.Quote(s))
+		return "", issuef("%s is not a host name: it ends in a number", strconv.Quote(s))
 	}
 	return s, nil
 }

@@ -298,7 +298,7 @@ func TestBadRequests(t *testing.T) {
 		{"GET", "/v1/explain/api.example?type=MX", ``, 400, "MX"},
 		{"GET", "/v1/explain/api.example?at=15m", ``, 501, "not explained here"},
 		{"GET", "/v1/nothing", ``, 404, "/v1/nothing"},
-		{"GET", "/v1/set", ``, 404, "/v1/set"},
+		{"GET", "/v1/set", ``, 405, "/v1/set"},
 	} {
 		var e admin.Error
 		if code := w.call(c.method, c.path, c.body, &e); code != c.code || !strings.Contains(e.Message, c.want) {

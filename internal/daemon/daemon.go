@@ -117,7 +117,7 @@ func Start(c *config.Config, o Options) (*Daemon, error) {
 	d.engine.Start()
 	d.keep(c) // now that we answer: it takes some time
 	d.store.Event(store.Event{At: time.Now(), Kind: "start", New: o.Version, Reason: before.reason()})
-	o.Log.Info("serving", "listen", addrsText(r.Addrs()), "names", len(c.Names), "config", c.File,
+	o.Log.Info("serving", "listen", r.Addrs(), "names", len(c.Names), "config", c.File,
 		"version", o.Version, "after", time.Since(began).Round(time.Microsecond))
 	d.warnBeside()
 	d.trimmer = newTrimmer(o.Log)
@@ -310,36 +310,6 @@ func (d *Daemon) Snapshot(ctx context.Context, name string) (engine.Snapshot, er
 	return d.engine.Snapshot(ctx, name)
 }
 
-// Dump writes the whole state to the log, for SIGUSR1.
-func (d *Daemon) Dump() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	s, err := d.engine.Snapshot(ctx, "")
-	if err != nil {
-		d.log.Error("state dump", "error", err)
-		return
-	}
-	for i := range s.Names {
-		n := &s.Names[i]
-		for j := range n.Endpoints {
-			e := &n.Endpoints[j]
-			d.log.Info("endpoint", "name", n.Name, "candidate", e.Key.Candidate, "address", e.Key.Addr.String(),
-				"state", e.Health.State.String(), "latency", e.Latency, "tier", e.Tier, "weight", e.Weight,
-				"rank", e.Rank, "selected", e.Selected, "override", e.Override.String(),
-				"last", e.Health.Last.String(), "reason", n.Decision.Endpoints[j].Reason.String())
-		}
-	}
-	for _, u := range d.resolver.UpstreamStats() {
-		d.log.Info("upstream", "upstream", u.Upstream, "state", u.State, "rtt", u.RTT, "queries", u.Queries,
-			"inflight", u.Inflight, "rcodes", fmt.Sprint(u.Rcodes), "failures", fmt.Sprint(u.Failures))
-	}
-	st, p := d.store.Stats(), d.prober.Stats()
-	d.log.Info("history", "state", st.State, "reason", st.Reason, "written", st.Written, "queued", st.Queued,
-		"lost", fmt.Sprint(st.Dropped), "write_errors", st.WriteErrors, "bytes", st.SizeBytes)
-	d.log.Info("state", "names", len(s.Names), "local_fault", s.LocalFault, "probes_scheduled", p.Scheduled,
-		"probes_running", p.Running, "probes_waiting", p.Waiting, "outcomes", fmt.Sprint(p.Outcomes))
-}
-
 // warnBeside says so when other nameservers stand beside us: musl asks all of them at once and
 // takes the first answer, glibc goes to them when we are slow, and neither knows our names.
 func (d *Daemon) warnBeside() {
@@ -348,10 +318,6 @@ func (d *Daemon) warnBeside() {
 		return
 	}
 	if others := resolver.BesideUs(self); len(others) > 0 {
-		d.log.Warn("/etc/resolv.conf names other servers beside us: programs that ask them bypass hard", "others", fmt.Sprint(others))
+		d.log.Warn("/etc/resolv.conf names other servers beside us: programs that ask them bypass hard", "others", others)
 	}
-}
-
-func addrsText(addrs []netip.AddrPort) string {
-	return fmt.Sprint(addrs)
 }

@@ -49,7 +49,7 @@ func (d *Daemon) reportStart() {
 
 // reportReady tells that we serve; failed is why a reload was refused. d.reloading is held.
 func (d *Daemon) reportReady(failed error) {
-	status := fmt.Sprintf("serving %d names on %s", len(d.config.Names), addrsText(d.resolver.Addrs()))
+	status := fmt.Sprintf("serving %d names on %v", len(d.config.Names), d.resolver.Addrs())
 	if failed != nil {
 		status += "; the last reload failed: " + firstLine(failed)
 	}

@@ -275,10 +275,7 @@ func (e *Engine) setOf(s *answer.SetSpec, n *name, d *rank.Decision, a *rank.Ans
 	case rank.Fail:
 		s.Kind, s.EDE = answer.ServFail, edeNoReachable
 	case rank.NotReady:
-		if e.lookedUp(n) {
-			break // DNS has no address of this family: that is NODATA, not a start that isn't over
-		}
-		s.Kind, s.EDE = answer.Hold, edeNotReady
+		e.setWithout(s, n)
 	}
 	for _, k := range a.Selected {
 		ep := &n.eps[k]
@@ -290,15 +287,24 @@ func (e *Engine) setOf(s *answer.SetSpec, n *name, d *rank.Decision, a *rank.Ans
 	}
 }
 
-// lookedUp tells whether every host name of a name's candidates had an answer in this run.
-func (e *Engine) lookedUp(n *name) bool {
+// setWithout makes the set of a name without any address. While a look-up is still to come, a query waits
+// for it. Where all had an answer and none ever held an address, that is most likely a mistake
+// in the file or in DNS: SERVFAIL, as if there were no answer (contract, section 5, number 6), but without
+// the wait. Addresses that have left DNS were taken out on purpose: NODATA.
+func (e *Engine) setWithout(s *answer.SetSpec, n *name) {
+	had := false
 	for i := range n.cfg.Candidates {
 		c := &n.cfg.Candidates[i]
-		if len(c.Hosts) > 0 && !e.addrs[HostKey{n.cfg.Name, c.Label}].resolved {
-			return false
+		f := e.addrs[HostKey{n.cfg.Name, c.Label}]
+		if len(c.Hosts) > 0 && !f.resolved {
+			s.Kind, s.EDE = answer.Hold, edeNotReady
+			return
 		}
+		had = had || f.had
 	}
-	return true
+	if !had {
+		s.Kind, s.EDE = answer.ServFail, edeNotReady
+	}
 }
 
 // kept is a list of addresses that nothing overwrites; nil of none.

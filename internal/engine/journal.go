@@ -65,6 +65,7 @@ type FoundCheckpoint struct {
 	Addrs     []netip.Addr `json:",omitempty"`
 	Gone      []netip.Addr `json:",omitempty"`
 	Resolved  bool         `json:",omitempty"`
+	Had       bool         `json:",omitempty"` // an address, some time
 }
 
 // EndpointCheckpoint is the measured health of one endpoint.
@@ -97,7 +98,7 @@ func (e *Engine) nameCheckpoint(n *name) NameCheckpoint {
 	for i := range n.cfg.Candidates {
 		c := &n.cfg.Candidates[i]
 		if f, ok := e.addrs[HostKey{n.cfg.Name, c.Label}]; ok && len(c.Hosts) > 0 {
-			p.Found = append(p.Found, FoundCheckpoint{c.Label, f.addrs, f.gone, f.resolved})
+			p.Found = append(p.Found, FoundCheckpoint{c.Label, f.addrs, f.gone, f.resolved, f.had})
 		}
 	}
 	for i := range n.eps {

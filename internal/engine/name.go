@@ -67,6 +67,7 @@ func (n *name) candidate(ep *endpoint) int {
 type found struct {
 	addrs, gone []netip.Addr
 	resolved    bool // some look-up of this run had an answer
+	had         bool // an address, in this run or in the store
 }
 
 func (n *name) key(ep *endpoint) rank.Key {
@@ -249,6 +250,7 @@ func (e *Engine) forgetVanished(n *name, old []endpoint) {
 func (e *Engine) setAddresses(host HostKey, f found, now time.Time) {
 	n, was := e.byName[host.Name], e.addrs[host]
 	f.resolved = f.resolved || was.resolved
+	f.had = was.had || len(f.addrs) > 0
 	same := slices.Equal(was.addrs, f.addrs) && slices.Equal(was.gone, f.gone)
 	e.addrs[host] = f
 	if n == nil || (same && was.resolved == f.resolved) {

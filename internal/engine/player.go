@@ -41,7 +41,7 @@ func NewPlayer(c *config.Config, from *Checkpoint, answers func(AnswerChange)) (
 	e.restoreOverrides(from.At)
 	for i := range from.Names {
 		for _, f := range from.Names[i].Found {
-			e.addrs[HostKey{from.Names[i].Name, f.Candidate}] = found{f.Addrs, f.Gone, f.Resolved}
+			e.addrs[HostKey{from.Names[i].Name, f.Candidate}] = found{f.Addrs, f.Gone, f.Resolved, f.Had || len(f.Addrs) > 0}
 		}
 	}
 	if err := e.apply(c, from.At); err != nil {
@@ -111,7 +111,7 @@ func (p *Player) Input(in Input) {
 		return
 	case InputAddress:
 		p.begin(in.At)
-		p.e.setAddresses(in.Host, found{in.Addrs, in.Gone, in.Resolved}, in.At)
+		p.e.setAddresses(in.Host, found{addrs: in.Addrs, gone: in.Gone, resolved: in.Resolved}, in.At)
 	case InputOverride:
 		p.begin(in.At)
 		p.e.putOverrides(in.Overrides, in.At)

@@ -12,7 +12,7 @@ import (
 // until the first look-up has an answer (contract, section 5.6).
 func (e *Engine) restoreAddresses() {
 	for host, addrs := range e.o.Saved.Addresses {
-		e.addrs[host] = found{addrs: addrs}
+		e.addrs[host] = found{addrs: addrs, had: len(addrs) > 0}
 	}
 }
 
