@@ -88,7 +88,7 @@ func TestCompany(t *testing.T) {
 			if probes < 27*n || probes > 34*n {
 				t.Error(what, "in a minute at 2 s")
 			}
-			if n == 10 && moments > 150 {
+			if n == 10 && moments > 200 { // 300 without, 99 in the mean of 238 runs, 136 at most
 				t.Error(what, ": they should have company")
 			}
 			if most > company+maxBatch {

@@ -37,7 +37,7 @@ func (c *collector) next(t testing.TB) rank.Sample {
 	select {
 	case s := <-c.samples:
 		return s
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("no sample came")
 		return rank.Sample{}
 	}
@@ -52,7 +52,7 @@ func newProber(t testing.TB, o Options) *Prober {
 	o.Version = "test"
 	p := New(o)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := p.Stop(ctx); err != nil {
 			t.Error("stop:", err)
@@ -151,7 +151,8 @@ func wantOutcome(t testing.TB, s rank.Sample, want rank.Outcome, detail string) 
 
 // R89: whatever a candidate does, a probe ends in time, reads a bounded number of bytes and names the outcome.
 func TestHTTPOutcomes(t *testing.T) {
-	const short, long = 150 * time.Millisecond, 5 * time.Second
+	// some is for what comes up to a point: a busy machine must get there in time.
+	const some, long = 2 * time.Second, patience
 	huge := strings.Repeat("x", 1<<20)
 	tests := []struct {
 		name    string
@@ -172,17 +173,17 @@ func TestHTTPOutcomes(t *testing.T) {
 		{"404 that is wanted", reply("HTTP/1.1 404 Not Found\r\n\r\n"), func(c *config.Check) { c.Status = []config.StatusRange{{Low: 404, High: 404}} }, long, rank.OK, 404, ""},
 		{"200 that is not wanted", reply(okReply), func(c *config.Check) { c.Status = []config.StatusRange{{Low: 404, High: 404}} }, long, rank.Status, 200, "200 OK"},
 		{"429", reply("HTTP/1.1 429 Too Many Requests\r\n\r\n"), nil, long, rank.OK, 429, "slows down"},
-		{"silence", untilClosed, nil, short, rank.Timeout, 0, "no reply within 150ms"},
+		{"silence", untilClosed, nil, some, rank.Timeout, 0, "no reply within 2s"},
 		{"drip", func(c net.Conn) {
 			request(c)
 			for _, b := range []byte(okReply) {
 				if _, err := c.Write([]byte{b}); err != nil {
 					return
 				}
-				time.Sleep(50 * time.Millisecond)
+				time.Sleep(100 * time.Millisecond) // 4.3 s for all
 			}
-		}, nil, short, rank.Timeout, 0, "no end of the reply"},
-		{"half a header, then silence", func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 OK\r\nServ"); untilClosed(c) }, nil, short, rank.Timeout, 0, "end of the reply"},
+		}, nil, some, rank.Timeout, 0, "no end of the reply"},
+		{"half a header, then silence", func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 OK\r\nServ"); untilClosed(c) }, nil, some, rank.Timeout, 0, "end of the reply"},
 		{"half a header, then the end", reply("HTTP/1.1 200 OK\r\nServ"), nil, long, rank.Protocol, 0, "closed before end of the reply"},
 		{"closes early", func(c net.Conn) { request(c) }, nil, long, rank.Protocol, 0, "closed before reply"},
 		{"resets", func(c net.Conn) { request(c); c.(*net.TCPConn).SetLinger(0) }, nil, long, rank.Reset, 0, "reset before reply"},
@@ -202,7 +203,7 @@ func TestHTTPOutcomes(t *testing.T) {
 			request(c)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhel")
 			untilClosed(c)
-		}, wantBody("hello"), short, rank.Timeout, 200, "end of the reply"},
+		}, wantBody("hello"), some, rank.Timeout, 200, "end of the reply"},
 		{"huge body", reply("HTTP/1.1 200 OK\r\n\r\n" + huge + "never"), wantBody("never"), long, rank.Body, 200, "first 65536 bytes"},
 		{"huge body that nobody reads", reply("HTTP/1.1 200 OK\r\n\r\n" + huge), nil, long, rank.OK, 200, ""},
 		{"two lengths", reply("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello"), nil, long, rank.Protocol, 0, "Content-Length"},
@@ -237,18 +238,18 @@ func TestRefusedAndUnreachable(t *testing.T) {
 	}
 	port := uint16(l.Addr().(*net.TCPAddr).Port)
 	l.Close()
-	wantOutcome(t, probeOnce(t, httpCheck(port), time.Second), rank.Refused, "refused")
+	wantOutcome(t, probeOnce(t, httpCheck(port), patience), rank.Refused, "refused")
 
 	// 255.255.255.255 is never sent to: the kernel refuses to connect a stream to it.
 	p := newProber(t, Options{})
-	tg := target(httpCheck(port), time.Second)
+	tg := target(httpCheck(port), patience)
 	tg.Key.Addr = netip.MustParseAddr("255.255.255.255")
 	s, _ := p.Probe(t.Context(), tg, false)
 	wantOutcome(t, s, rank.Unreachable, "unreachable")
 
 	check := httpCheck(port)
 	check.Source = netip.MustParseAddr("192.0.2.1")
-	wantOutcome(t, probeOnce(t, check, time.Second), rank.Unreachable, "no local address")
+	wantOutcome(t, probeOnce(t, check, patience), rank.Unreachable, "no local address")
 }
 
 func TestHTTPRequest(t *testing.T) {
@@ -262,7 +263,7 @@ func TestHTTPRequest(t *testing.T) {
 	check.Host = "www.example.com:8443"
 	check.Headers = []config.Header{{Name: "X-Probe", Value: "hard"}}
 	check.Body = "" // HEAD has none
-	wantOutcome(t, probeOnce(t, check, time.Second), rank.OK, "")
+	wantOutcome(t, probeOnce(t, check, patience), rank.OK, "")
 	want := "HEAD /a?b=c%20d HTTP/1.1|Host: www.example.com:8443|User-Agent: hard/test|X-Probe: hard|Connection: close"
 	if lines := strings.Join(<-got, "|"); lines != want {
 		t.Errorf("request:\n%s, want\n%s", lines, want)
@@ -274,7 +275,7 @@ func TestHostDefaultsToName(t *testing.T) {
 	addr := serve(t, func(c net.Conn) { got <- request(c); io.WriteString(c, okReply) })
 	check := httpCheck(addr.Port())
 	check.Host = ""
-	wantOutcome(t, probeOnce(t, check, time.Second), rank.OK, "")
+	wantOutcome(t, probeOnce(t, check, patience), rank.OK, "")
 	if lines := <-got; lines[1] != "Host: www.example.com" {
 		t.Error(lines)
 	}
@@ -288,7 +289,7 @@ func TestSource(t *testing.T) {
 	})
 	check := httpCheck(addr.Port())
 	check.Source = netip.MustParseAddr("127.0.0.77")
-	wantOutcome(t, probeOnce(t, check, time.Second), rank.OK, "")
+	wantOutcome(t, probeOnce(t, check, patience), rank.OK, "")
 	if got := <-from; got != "127.0.0.77" {
 		t.Error("probed from", got)
 	}
@@ -301,7 +302,7 @@ func TestIPv6(t *testing.T) {
 	}
 	addr := serveOn(t, l, reply(okReply))
 	p := newProber(t, Options{})
-	tg := target(httpCheck(addr.Port()), time.Second)
+	tg := target(httpCheck(addr.Port()), patience)
 	tg.Key.Addr = netip.IPv6Loopback()
 	s, _ := p.Probe(t.Context(), tg, false)
 	wantOutcome(t, s, rank.OK, "")
@@ -323,15 +324,20 @@ func TestRedirectsAreFollowed(t *testing.T) {
 	})
 	check := httpCheck(addr.Port())
 	check.Redirects = 2
-	s := probeOnce(t, check, time.Second)
+	s := probeOnce(t, check, patience)
 	wantOutcome(t, s, rank.OK, "")
 	if s.Status != 200 {
 		t.Error("status", s.Status)
 	}
 }
 
-// Every try is a sample of its own; the latency of the last one has no waiting in it.
+// Every try is a sample of its own; the latency of the last one has no waiting in it. A busy machine may take as long as the
+// waiting, but not each time.
 func TestRetries(t *testing.T) {
+	eventually(t, "tries with no waiting in their latency", func() bool { return retriesWithoutWaiting(t) })
+}
+
+func retriesWithoutWaiting(t *testing.T) bool {
 	var n atomic.Int32
 	addr := serve(t, func(c net.Conn) {
 		request(c)
@@ -346,19 +352,19 @@ func TestRetries(t *testing.T) {
 	sink := newCollector()
 	p := newProber(t, Options{Sink: sink})
 	p.Start()
-	p.SetName("www.example.com", []Target{target(check, 5*time.Second)})
+	p.SetName("www.example.com", []Target{target(check, patience)})
+	waited := false
 	for try := range 3 {
 		s := sink.next(t)
 		if s.Try != try || s.Final != (try == 2) || (s.Outcome == rank.OK) != (try == 2) {
 			t.Errorf("sample %d: %+v", try, s)
 		}
-		if s.Phases.Total >= 2*retryWait && !s.Delayed {
-			t.Errorf("try %d took %v: the waiting is in it", try, s.Phases.Total)
-		}
+		waited = waited || try > 0 && s.Phases.Total >= retryWait
 	}
 	if got := n.Load(); got < 3 {
 		t.Error("tries:", got)
 	}
+	return !waited
 }
 
 func TestRetriesEndWithTheTimeout(t *testing.T) {
@@ -366,9 +372,9 @@ func TestRetriesEndWithTheTimeout(t *testing.T) {
 	check := httpCheck(addr.Port())
 	check.Retries = 1000
 	start := time.Now()
-	s := probeOnce(t, check, 200*time.Millisecond)
+	s := probeOnce(t, check, time.Second)
 	wantOutcome(t, s, rank.Status, "500")
-	if s.Try == 0 || time.Since(start) > 5*time.Second {
+	if s.Try == 0 || time.Since(start) > patience {
 		t.Errorf("%d tries in %v", s.Try, time.Since(start))
 	}
 }
@@ -389,7 +395,7 @@ func TestRetryAfter(t *testing.T) {
 func TestTrace(t *testing.T) {
 	addr := serve(t, reply("HTTP/1.1 200 OK\r\nServer: \x1b[31mevil\r\n\r\n"))
 	p := newProber(t, Options{})
-	s, lines := p.Probe(t.Context(), target(httpCheck(addr.Port()), time.Second), true)
+	s, lines := p.Probe(t.Context(), target(httpCheck(addr.Port()), patience), true)
 	wantOutcome(t, s, rank.OK, "")
 	var text strings.Builder
 	for _, l := range lines {
@@ -416,7 +422,7 @@ func TestTraceOfRefused(t *testing.T) {
 	stream := &config.Check{Kind: config.CheckTCP, Port: port, Send: "PING\r\n"}
 	for _, check := range []*config.Check{httpCheck(port), stream} {
 		p := newProber(t, Options{})
-		s, lines := p.Probe(t.Context(), target(check, time.Second), true)
+		s, lines := p.Probe(t.Context(), target(check, patience), true)
 		wantOutcome(t, s, rank.Refused, "")
 		if len(lines) != 2 || !strings.HasPrefix(lines[0].Text, "connect to ") || !strings.HasPrefix(lines[1].Text, "refused: ") {
 			t.Errorf("%v", lines)
@@ -442,7 +448,7 @@ func TestNoLeaks(t *testing.T) {
 	probe := func(port uint16) {
 		check := httpCheck(port)
 		check.Body = "hello"
-		p.Probe(t.Context(), target(check, time.Second), false)
+		p.Probe(t.Context(), target(check, patience), false)
 	}
 	probe(ok.Port()) // starts the reactor
 	before := descriptors(t)
@@ -451,7 +457,7 @@ func TestNoLeaks(t *testing.T) {
 		probe(closed.Port())
 		probe(1)
 	}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patience)
 	for descriptors(t) > before+2 {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d descriptors before, %d after", before, descriptors(t))

@@ -3,6 +3,7 @@ package prober
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 	"time"
@@ -12,7 +13,7 @@ import (
 
 // manyTargets are endpoints with checks of their own, in names of their own.
 func manyTargets(p *Prober, port uint16, n int, every time.Duration) {
-	pc := pace(time.Second)
+	pc := pace(patience) // a busy machine may be late
 	pc.Interval = every
 	for i := range n {
 		check := httpCheck(port)
@@ -39,9 +40,32 @@ func lagOf(before, after Stats) (probes, late uint64) {
 	return probes, late
 }
 
+// outOfCPU is how long threads of this process were ready to run and did not, and how long all processors of a virtual machine were
+// taken away, since the start of both.
+func outOfCPU(t *testing.T) (sum time.Duration) {
+	t.Helper()
+	threads, _ := filepath.Glob("/proc/self/task/*/schedstat")
+	for _, file := range threads {
+		var ran, waited time.Duration
+		if b, err := os.ReadFile(file); err == nil { // else the thread has ended
+			fmt.Sscan(string(b), &ran, &waited)
+			sum += waited
+		}
+	}
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil || len(threads) == 0 {
+		t.Log("nothing tells here whether the machine is busy: ", err)
+		return sum
+	}
+	var ticks [8]time.Duration // user nice system idle iowait irq softirq steal, in 1/100 s
+	fmt.Sscanf(string(b), "cpu %d %d %d %d %d %d %d %d",
+		&ticks[0], &ticks[1], &ticks[2], &ticks[3], &ticks[4], &ticks[5], &ticks[6], &ticks[7])
+	return sum + ticks[7]*10*time.Millisecond
+}
+
 // 4,000 endpoints once a second, none more than 50 ms late: the server's work, in the same process,
 // makes it harder. Other work on the machine does too, so one quiet window of 2 s in 16 s shows it; and only what no
-// noise explains, most probes late in every window, is a failure.
+// noise explains is a failure: most probes late in every window, and one in which we had the processors that we wanted.
 func TestScaleLag(t *testing.T) {
 	if os.Getenv("HARD_LONG") == "" {
 		t.Skip("takes up to 18 s; set HARD_LONG=1")
@@ -50,13 +74,16 @@ func TestScaleLag(t *testing.T) {
 	p.Start()
 	manyTargets(p, serve(t, reply(okReply)).Port(), 4000, time.Second)
 	time.Sleep(2 * time.Second) // the first probes
-	best := 1.0
+	best, calm := 1.0, false
 	for range 8 {
-		before := p.Stats()
+		before, without := p.Stats(), outOfCPU(t)
 		time.Sleep(2 * time.Second)
 		after := p.Stats()
+		without = outOfCPU(t) - without
+		calm = calm || without < 600*time.Millisecond // of 4 s on two processors; our own threads wait for each other, too
 		probes, late := lagOf(before, after)
-		t.Logf("%d probes in 2 s, %d more than 50 ms late, mean lag %v", probes, late, (after.Lag.Sum-before.Lag.Sum)/time.Duration(max(probes, 1)))
+		t.Logf("%d probes in 2 s, %d more than 50 ms late, mean lag %v; out of CPU for %v",
+			probes, late, (after.Lag.Sum-before.Lag.Sum)/time.Duration(max(probes, 1)), without)
 		if probes > 0 {
 			best = min(best, float64(late)/float64(probes))
 		}
@@ -64,7 +91,7 @@ func TestScaleLag(t *testing.T) {
 			return
 		}
 	}
-	if best > 0.5 {
+	if best > 0.5 && calm {
 		t.Errorf("in every window most probes were more than 50 ms late")
 	}
 }

@@ -3,6 +3,7 @@ package prober
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -60,10 +61,13 @@ func (s *idleServer) closeAll(reset bool) int {
 	return n
 }
 
+// patience is for what comes at once, but may be starved on a busy machine.
+const patience = time.Minute
+
 // eventually polls until a condition holds.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatal("never came: ", what)
@@ -143,19 +147,23 @@ func TestWatchIdleClose(t *testing.T) {
 
 // When the server comes back, the first good probe brings the watch back too.
 func TestWatchComesBack(t *testing.T) {
-	s, sink := newIdleServer(t), newCollector()
-	addr := s.l.Addr().String()
-	s.l.Close()
+	sink := newCollector()
+	l, err := net.Listen("tcp", "127.0.0.79:0") // an address of our own: nobody takes the port meanwhile
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &idleServer{l: l}
+	l.Close()
 	p := newProber(t, Options{Sink: sink})
 	p.Start()
 	ts := watched(s, 1)
+	ts[0].Key.Addr = netip.MustParseAddr("127.0.0.79")
 	p.SetName("www.example.com", ts)
 	if got := sink.next(t); got.Outcome != rank.Refused {
 		t.Fatalf("%+v", got)
 	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		t.Skip("the port was taken meanwhile")
+	if l, err = net.Listen("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
 	}
 	serveOn(t, l, reply(okReply))
 	p.ProbeNow(ts[0].Key)
