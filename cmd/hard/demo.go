@@ -26,6 +26,13 @@ const demoName = "api.demo.test"
 // storyTimeout bounds each wait of the story: far above the worst detection time.
 const storyTimeout = 30 * time.Second
 
+// pageTimeout is how long the demo waits for its status page, which it could do without.
+const pageTimeout = 2 * time.Second
+
+// maxDemoSocket is the longest path of a control socket with which the one beside it, for a takeover, fits into
+// sockaddr_un, too.
+const maxDemoSocket = 107 - len(".takeover")
+
 // show is one run of the demo.
 type show struct {
 	out    io.Writer
@@ -66,21 +73,18 @@ func runDemo(ctx context.Context, o *options, stdout, stderr io.Writer) (err err
 	}
 	defer w.stop()
 
-	text := demoConfig(w, filepath.Join(dir, "hard.db"))
-	cfg, report := config.Parse("demo.toml", []byte(text))
+	text := demoConfig(w, dir)
+	load := o.loader(func() (*config.Config, config.Report) { return config.Parse("demo.toml", []byte(text)) }, stderr)
+	cfg, report := load()
 	if cfg == nil {
 		return report.Err()
 	}
-	if err := o.override(cfg); err != nil {
-		return err
-	}
 	level := new(slog.LevelVar)
-	level.Set(slog.LevelError)
-	if o.level != "" {
-		l, _ := daemon.Level(o.level, cfg)
-		level.Set(l)
-	}
-	d, err := daemon.Start(cfg, daemon.Options{Log: daemon.NewLogger(stderr, "text", level), Level: level, Version: Version()})
+	l, _ := daemon.Level(o.level, cfg)
+	level.Set(l)
+	d, err := daemon.Start(cfg, daemon.Options{
+		Load: load, Log: daemon.NewLogger(stderr, "text", level), Level: level, LevelFlag: o.level, Version: Version(),
+	})
 	if err != nil {
 		return err
 	}
@@ -96,26 +100,31 @@ func runDemo(ctx context.Context, o *options, stdout, stderr io.Writer) (err err
 		ask:  asker{server: d.Addrs()[0].String()},
 		live: !o.once && isTerminal(stdout),
 	}
-	s.intro(text, cfg.Store.Path)
-	return s.run(ctx)
+	return s.run(ctx, text, cfg)
 }
 
 // demoConfig is a real configuration file. hold is shorter than its default, so that the return
 // of the fastest candidate is worth waiting for.
-func demoConfig(w *world, db string) string {
+func demoConfig(w *world, dir string) string {
+	control := filepath.Join(dir, "control.sock")
+	if len(control) > maxDemoSocket {
+		control = ""
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `[listen]
 dns     = ["127.0.0.1:0"]
-http    = ""
-control = ""
+http    = "127.0.0.1:0"
+control = %q
 [upstream]
 servers = [%q]
 [store]
 path = %q
+[log]
+level = "error"
 [name.%q]
 check = "http://:%d/healthz"
 hold  = "2s"
-`, w.upAddr, db, demoName, w.port)
+`, control, w.upAddr, filepath.Join(dir, "hard.db"), demoName, w.port)
 	for _, c := range w.candidates {
 		tier := 0
 		if strings.HasPrefix(c.label, "west") {
@@ -126,7 +135,7 @@ hold  = "2s"
 	return b.String()
 }
 
-func (s *show) intro(text, db string) {
+func (s *show) intro(ctx context.Context, text string, c *config.Config) {
 	host, port, _ := net.SplitHostPort(s.ask.server)
 	fmt.Fprintf(s.out, `hard demo: four candidates of %s on loopback addresses, two near (tier 0) and
 two far (tier 1), are probed every 2 s. Look at it from another terminal:
@@ -136,22 +145,51 @@ two far (tier 1), are probed every 2 s. Look at it from another terminal:
   sqlite3 %s 'SELECT * FROM current'
   sqlite3 %s 'SELECT time, addresses, reason FROM answers'
   curl http://%s:%d/healthz
-
-The configuration it runs on:
-
-`, demoName, host, port, demoName, host, port, db, db, s.world.candidates[0].addr, s.world.port)
+`, demoName, host, port, demoName, host, port, c.Store.Path, c.Store.Path, s.world.candidates[0].addr, s.world.port)
+	if c.Listen.Control != "" {
+		fmt.Fprintf(s.out, "  %s explain -s %s %s\n", ourself(), c.Listen.Control, demoName)
+	}
+	if page := s.page(ctx); page != "" {
+		fmt.Fprintf(s.out, "\nor at the status page: http://%s/\n", page)
+	}
+	fmt.Fprint(s.out, "\nThe configuration it runs on:\n\n")
 	for line := range strings.Lines(text) {
 		fmt.Fprint(s.out, "    ", line)
 	}
 	fmt.Fprintln(s.out)
 }
 
+// ourself is how this program was called.
+func ourself() string {
+	if strings.Contains(os.Args[0], "go-build") { // by go run
+		return "go run ./cmd/hard"
+	}
+	return os.Args[0]
+}
+
+// page is where the status page is; empty where there is none within a moment.
+func (s *show) page(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, pageTimeout)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for s.daemon.HTTPAddr() == "" {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ""
+		}
+	}
+	return s.daemon.HTTPAddr()
+}
+
 // run tells the story, once or till Ctrl-C.
-func (s *show) run(ctx context.Context) error {
+func (s *show) run(ctx context.Context, text string, c *config.Config) error {
 	first, took, err := s.wait(ctx, func(string) bool { return true })
 	if err != nil {
 		return fmt.Errorf("no first answer: %w", err)
 	}
+	s.intro(ctx, text, c)
 	fmt.Fprintf(s.out, "first answer %s after %s\n", first, took.Round(time.Millisecond))
 	near := s.world.candidates[0]
 	if _, _, err := s.wait(ctx, func(a string) bool { return a == near.addr }); err != nil {
@@ -167,11 +205,16 @@ func (s *show) run(ctx context.Context) error {
 		{"kill (connections are refused)", (*candidate).kill},
 		{"freeze (it accepts and says nothing)", (*candidate).hang},
 	}
+	rest := 3 // seconds to look at the table: short at first, so that a stranger soon sees what this is about
 	for i := 0; ; i++ {
 		b := breaks[i%len(breaks)]
+		if err := s.pause(ctx, rest); err != nil {
+			return err
+		}
 		if err := s.tell(ctx, near, b.how, b.do); err != nil {
 			return err
 		}
+		rest = 6
 		if s.once {
 			fmt.Fprintln(s.out, "the story went as it should")
 			return nil
@@ -210,9 +253,6 @@ func (s *show) allKnown(ctx context.Context) error {
 
 // tell breaks the nearest candidate, waits for the answer to move, heals it and waits again.
 func (s *show) tell(ctx context.Context, near *candidate, how string, breakIt func(*candidate)) error {
-	if err := s.pause(ctx, 6); err != nil {
-		return err
-	}
 	fmt.Fprintf(s.out, "\n>>> %s: %s\n", near.label, how)
 	breakIt(near)
 	to, took, err := s.wait(ctx, func(a string) bool { return a != near.addr })

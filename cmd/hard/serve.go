@@ -54,15 +54,7 @@ func check(o *options, stdout, stderr io.Writer) int {
 func serve(o *options, stderr io.Writer) int {
 	signals := heedSignals()
 	defer signals.stop()
-	load := func() (*config.Config, config.Report) {
-		c, report := config.Load(o.file())
-		if c != nil {
-			if err := o.override(c); err != nil {
-				fmt.Fprintln(stderr, "hard:", err) // parse has checked the flags
-			}
-		}
-		return c, report
-	}
+	load := o.loader(func() (*config.Config, config.Report) { return config.Load(o.file()) }, stderr)
 	limit := daemon.LimitMemory()
 	started := uncollected()
 	c, report := load()
@@ -107,6 +99,19 @@ func serve(o *options, stderr io.Writer) int {
 		return exitFailed
 	}
 	return signals.heed(d, log)
+}
+
+// loader reads a configuration, at the start and at each reload, and puts what the command line says above it.
+func (o *options) loader(read func() (*config.Config, config.Report), stderr io.Writer) func() (*config.Config, config.Report) {
+	return func() (*config.Config, config.Report) {
+		c, report := read()
+		if c != nil {
+			if err := o.override(c); err != nil {
+				fmt.Fprintln(stderr, "hard:", err) // parse has checked the flags
+			}
+		}
+		return c, report
+	}
 }
 
 // takeOver is where the instance that we are to replace waits for us; empty: we replace none.

@@ -78,7 +78,7 @@ func firstLine(err error) string {
 	return err.Error()
 }
 
-// HTTPAddr is where the status page is served now, for tests that let the system pick a port;
+// HTTPAddr is where the status page is served now, for those who let the system pick a port;
 // empty while it is not.
 func (d *Daemon) HTTPAddr() string {
 	if a := d.sight.admin.HTTPAddr(); a.IsValid() {
