@@ -30,7 +30,7 @@ var floors = map[string][]string{
 	"hard/internal/past":   {"hard/internal/engine", "hard/store", "hard/internal/config", "hard/internal/rank"},
 	"hard/internal/admin": {"hard/internal/bug", "hard/internal/unixsock", "hard/internal/engine", "hard/resolver", "hard/prober", "hard/store",
 		"hard/internal/answer", "hard/internal/config", "hard/internal/rank"},
-	"hard/internal/daemon": {"hard/internal/bug", "hard/internal/procs", "hard/internal/admin", "hard/internal/hook", "hard/internal/handover", "hard/internal/engine", "hard/resolver", "hard/prober", "hard/store",
+	"hard/internal/daemon": {"hard/internal/bug", "hard/internal/procs", "hard/internal/admin", "hard/internal/past", "hard/internal/hook", "hard/internal/handover", "hard/internal/engine", "hard/resolver", "hard/prober", "hard/store",
 		"hard/internal/answer", "hard/internal/config", "hard/internal/rank", "hard/internal/wire"},
 	"hard/cmd/hard": {"hard/internal/daemon", "hard/internal/handover", "hard/internal/privilege", "hard/internal/past", "hard/internal/admin", "hard/internal/engine", "hard/resolver", "hard/prober",
 		"hard/store", "hard/internal/answer", "hard/internal/config", "hard/internal/rank"},

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"hard/internal/admin"
 )
 
 // FuzzTime: TIME is a time or an error on one line, and RFC 3339 is read as it was written.
@@ -13,7 +15,7 @@ func FuzzTime(f *testing.F) {
 	}
 	now := time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC)
 	f.Fuzz(func(t *testing.T, s string) {
-		at, err := parseTime(s, now)
+		at, err := admin.ParseTime(s, now)
 		if err != nil {
 			if text := err.Error(); strings.ContainsAny(text, "\n\r\x1b") {
 				t.Fatalf("%q: %q", s, text)
@@ -21,7 +23,7 @@ func FuzzTime(f *testing.F) {
 			return
 		}
 		if text := at.Format(time.RFC3339Nano); at.Year() >= 0 && at.Year() < 10000 {
-			again, err := parseTime(text, now)
+			again, err := admin.ParseTime(text, now)
 			if err != nil || !again.Equal(at) {
 				t.Fatalf("%q is %s, which is %v, %v", s, text, again, err)
 			}

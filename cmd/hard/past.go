@@ -12,7 +12,6 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"hard/internal/admin"
-	"hard/internal/engine"
 	"hard/internal/past"
 	"hard/internal/rank"
 	"hard/store"
@@ -41,48 +40,21 @@ func openStore(o *options) (*store.Reader, error) {
 	return r, nil
 }
 
-// parseTime reads TIME: RFC 3339, local "YYYY-MM-DD HH:MM", with seconds too, or an age.
-func parseTime(text string, now time.Time) (time.Time, error) {
-	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
-		return t, nil
-	}
-	for _, layout := range []string{"2006-01-02 15:04", "2006-01-02 15:04:05"} {
-		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	if d, err := admin.ParseFor(text); err == nil && d > 0 {
-		return now.Add(-d), nil
-	}
-	return time.Time{}, fmt.Errorf("%q is not a time: RFC 3339, YYYY-MM-DD HH:MM, or an age such as 15m", text)
-}
-
 // sinceTime reads -since.
 func (o *options) sinceTime(now time.Time, otherwise time.Duration) (time.Time, error) {
 	if o.since == "" {
 		return now.Add(-otherwise), nil
 	}
-	t, err := parseTime(o.since, now)
+	t, err := admin.ParseTime(o.since, now)
 	if err != nil {
 		return t, fmt.Errorf("-since: %w", err)
 	}
 	return t, nil
 }
 
-// covering lists the names of the history that a name may stand for: itself, and the wildcards above it,
-// the longest first.
-func covering(text string) []string {
-	name := admin.Canonical(text)
-	list := []string{name}
-	for _, parent, ok := strings.Cut(name, "."); ok && name[0] != '*'; _, parent, ok = strings.Cut(parent, ".") {
-		list = append(list, "*."+parent)
-	}
-	return list
-}
-
 // explainAt is hard explain -at: the decision of then, rebuilt from the history.
 func explainAt(o *options, stdout, stderr io.Writer) int {
-	at, err := parseTime(o.at, time.Now())
+	at, err := admin.ParseTime(o.at, time.Now())
 	if err != nil {
 		fmt.Fprintln(stderr, "hard: explain: -at:", err)
 		return exitUsage
@@ -102,15 +74,7 @@ func explainAt(o *options, stdout, stderr io.Writer) int {
 	if err != nil {
 		return fail(stderr, err)
 	}
-	x, err := h.Explain(ctx, admin.Canonical(o.args[0]), at)
-	for _, name := range covering(o.args[0])[1:] {
-		if !errors.Is(err, engine.ErrNotFound) {
-			break
-		}
-		if y, cerr := h.Explain(ctx, name, at); cerr == nil {
-			x, err = y, nil
-		}
-	}
+	x, err := h.ExplainFirst(ctx, admin.Covering(o.args[0]), at)
 	if err != nil {
 		return fail(stderr, err)
 	}

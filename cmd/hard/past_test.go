@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"hard/internal/admin"
 )
 
 // TestCovering: the past is asked for like the present, by any spelling of a name and by names that a
@@ -17,7 +19,7 @@ func TestCovering(t *testing.T) {
 		"":                   "",
 		".":                  "",
 	} {
-		if got := strings.Join(covering(in), " "); got != want {
+		if got := strings.Join(admin.Covering(in), " "); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}

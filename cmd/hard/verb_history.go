@@ -80,7 +80,7 @@ func history(o *options, stdout, stderr io.Writer) int {
 	name, candidate, _ := strings.Cut(o.args[0], "/")
 	f := store.Filter{Name: admin.Canonical(name), Candidate: candidate, Since: since, Until: now}
 	var reply *historyReply
-	for _, f.Name = range covering(name) {
+	for _, f.Name = range admin.Covering(name) {
 		if reply, err = readHistory(context.Background(), r, f); err != nil {
 			return fail(stderr, err)
 		}

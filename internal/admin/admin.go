@@ -31,6 +31,9 @@ type Backend interface {
 	Config() *config.Config
 	// Snapshot is the engine's state: of one configured name, or of all with "".
 	Snapshot(ctx context.Context, name string) (engine.Snapshot, error)
+	// Past is what was decided at a time for the first of some names that there was then. What can't
+	// be known any more is an *Incomplete, a name that there was not engine.ErrNotFound.
+	Past(ctx context.Context, names []string, at time.Time) (Past, error)
 	// Force puts an override in force and stores it. stored tells why it is not safe on the
 	// disk; it is in force all the same.
 	Force(ctx context.Context, o engine.Override, force bool) (forced []engine.Override, stored, err error)
@@ -89,6 +92,7 @@ type Server struct {
 	log     *slog.Logger
 	metrics http.Handler
 	probes  chan struct{} // one element for each probe that runs
+	pasts   chan struct{} // one element while the past is rebuilt
 	health  healthCheck
 
 	mu      sync.Mutex // guards the rest
@@ -106,7 +110,7 @@ func New(o Options) *Server {
 	if o.Meter == nil {
 		o.Meter = NewMeter()
 	}
-	s := &Server{o: o, log: o.Log, probes: make(chan struct{}, maxProbes)}
+	s := &Server{o: o, log: o.Log, probes: make(chan struct{}, maxProbes), pasts: make(chan struct{}, 1)}
 	s.metrics = s.newMetrics()
 	return s
 }

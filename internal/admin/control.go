@@ -214,12 +214,6 @@ func (s *Server) getExplain(r *http.Request) (any, error) {
 	ctx, cancel := bounded(r)
 	defer cancel()
 	q := r.URL.Query()
-	if q.Has("at") {
-		return nil, &statusError{http.StatusNotImplemented, Error{
-			Message: "the past is not explained here",
-			Hint:    "without at, the present is explained; hard explain NAME -at TIME reads the past from the database",
-		}}
-	}
 	var types []rank.Family
 	if t := q.Get("type"); t != "" {
 		f, err := rank.ParseFamily(strings.ToUpper(t))
@@ -227,6 +221,9 @@ func (s *Server) getExplain(r *http.Request) (any, error) {
 			return nil, badRequest("type is A or AAAA, not %q", t)
 		}
 		types = []rank.Family{f}
+	}
+	if q.Has("at") {
+		return s.getPast(r, types)
 	}
 	return orError(s.Explain(ctx, r.PathValue("name"), types...))
 }

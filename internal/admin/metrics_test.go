@@ -45,6 +45,9 @@ func (f *fake) Force(context.Context, engine.Override, bool) ([]engine.Override,
 func (f *fake) Probe(context.Context, rank.Key, bool) (rank.Sample, []prober.TraceLine, bool) {
 	return rank.Sample{}, nil, false
 }
+func (f *fake) Past(context.Context, []string, time.Time) (Past, error) {
+	return Past{}, engine.ErrNotFound
+}
 func (f *fake) Reload(string) (config.Report, error) { return config.Report{}, nil }
 func (f *fake) SetLevel(slog.Level, string)          {}
 func (f *fake) ResolverStats() resolver.Stats {

@@ -54,14 +54,7 @@ func (s *Server) Explain(ctx context.Context, name string, types ...rank.Family)
 	if len(snap.Names) != 1 {
 		return Explain{}, notFound(name, s.o.Backend.Config()) // a reload came in between
 	}
-	v := nameView(&snap.Names[0])
-	if len(types) == 1 {
-		onlyType(&v, types[0].String())
-	}
-	return Explain{
-		At: snap.At, LocalFault: snap.LocalFault, Policy: policyView(n.Policy), Next: snap.Names[0].Decision.Next,
-		Name: v, Overrides: overridesView(snap.Overrides),
-	}, nil
+	return ExplainView(&snap, n.Policy, types...), nil
 }
 
 // onlyType leaves out the answers and endpoints of the other type.

@@ -284,8 +284,10 @@ type Hooks struct {
 
 // Error is the reply to what could not be done.
 type Error struct {
-	Message string `json:"error"`
-	Hint    string `json:"hint,omitempty"` // what to do about it
+	Message string    `json:"error"`
+	Hint    string    `json:"hint,omitempty"` // what to do about it
+	From    time.Time `json:"from,omitzero"`  // of a past that is incomplete: the span that is missing
+	To      time.Time `json:"to,omitzero"`
 }
 
 // Error is the error interface's.

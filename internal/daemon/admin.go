@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	"hard/internal/config"
 	"hard/internal/engine"
 	"hard/internal/hook"
+	"hard/internal/past"
 	"hard/internal/rank"
 	"hard/prober"
 	"hard/resolver"
@@ -166,6 +168,27 @@ func (b backend) Config() *config.Config { return b.d.sight.inForce.Load() }
 // Snapshot is admin.Backend's.
 func (b backend) Snapshot(ctx context.Context, name string) (engine.Snapshot, error) {
 	return b.d.engine.Snapshot(ctx, name)
+}
+
+// Past is admin.Backend's.
+func (b backend) Past(ctx context.Context, names []string, at time.Time) (admin.Past, error) {
+	r, err := store.OpenReader(b.Config().Store.Path)
+	if err != nil {
+		return admin.Past{}, fmt.Errorf("the history cannot be read: %w", err)
+	}
+	defer r.Close()
+	h, err := past.Open(ctx, r)
+	if err != nil {
+		return admin.Past{}, fmt.Errorf("the history cannot be read: %w", err)
+	}
+	x, err := h.ExplainFirst(ctx, names, at)
+	if gap := (*past.Gap)(nil); errors.As(err, &gap) {
+		err = &admin.Incomplete{From: gap.From, To: gap.To, Text: gap.Error()}
+	}
+	if err != nil {
+		return admin.Past{}, err
+	}
+	return admin.Past{Snapshot: x.Snapshot, Policy: x.Policy}, nil
 }
 
 // Force is admin.Backend's.

@@ -296,7 +296,10 @@ func TestBadRequests(t *testing.T) {
 		{"POST", "/v1/weight", `{"name":"api.example","weight":"5"}`, 400, "candidate"},
 		{"POST", "/v1/log", `{"level":"loud"}`, 400, "loud"},
 		{"GET", "/v1/explain/api.example?type=MX", ``, 400, "MX"},
-		{"GET", "/v1/explain/api.example?at=15m", ``, 501, "not explained here"},
+		{"GET", "/v1/explain/api.example?at=noon", ``, 400, "noon"},
+		{"GET", "/v1/explain/api.example?at=", ``, 400, "not a time"},
+		{"GET", "/v1/explain/api.example?at=2999-01-01T00:00:00Z", ``, 400, "yet to come"},
+		{"GET", "/v1/explain/api.example?at=15m&type=MX", ``, 400, "MX"},
 		{"GET", "/v1/nothing", ``, 404, "/v1/nothing"},
 		{"GET", "/v1/set", ``, 405, "/v1/set"},
 	} {

@@ -2,6 +2,7 @@ package past
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -54,6 +55,21 @@ func (h *History) Explain(ctx context.Context, name string, at time.Time) (*Expl
 		}
 	}
 	return x, h.recorded(ctx, x, name, at)
+}
+
+// ExplainFirst is Explain for the first of some names that there was: a name, and the wildcards that
+// may cover it.
+func (h *History) ExplainFirst(ctx context.Context, names []string, at time.Time) (*Explained, error) {
+	x, err := h.Explain(ctx, names[0], at)
+	for _, name := range names[1:] {
+		if !errors.Is(err, engine.ErrNotFound) {
+			break
+		}
+		if y, cerr := h.Explain(ctx, name, at); cerr == nil {
+			x, err = y, nil
+		}
+	}
+	return x, err
 }
 
 // gapAt is the span in which an instant can't be explained.
