@@ -27,7 +27,7 @@ func (h *History) Explain(ctx context.Context, name string, at time.Time) (*Expl
 	at = at.Truncate(time.Microsecond)
 	i := h.pointBefore(at)
 	if i < 0 {
-		g := &Gap{To: at, Why: "the history does not reach that far back"}
+		g := &Gap{From: at, To: at, Why: "the history does not reach that far back"}
 		if len(h.points) > 0 {
 			g.To = h.points[0].At
 		}

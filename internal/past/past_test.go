@@ -170,6 +170,8 @@ func TestIncomplete(t *testing.T) {
 			t.Errorf("%v: %v", c.at, err)
 		case c.why != "" && (!errors.As(err, &gap) || !strings.Contains(gap.Why, c.why)):
 			t.Errorf("%v: %v, want %q", c.at, err, c.why)
+		case gap != nil && (gap.From.IsZero() || gap.To.Before(gap.From)):
+			t.Errorf("%v: a gap from %v to %v", c.at, gap.From, gap.To)
 		}
 	}
 	got, err := h.Replay(context.Background(), Options{Since: began, Until: w.clock(), With: w.config})
