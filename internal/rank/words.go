@@ -86,28 +86,13 @@ func (m LatencyMode) String() string                { return word(latencyWords, 
 func (m LatencyMode) MarshalText() ([]byte, error)  { return []byte(m.String()), nil }
 func (m *LatencyMode) UnmarshalText(b []byte) error { return unmarshal(m, "latency", latencyWords, b) }
 
-// ParseLatencyMode is the inverse of LatencyMode.String.
-func ParseLatencyMode(s string) (LatencyMode, error) {
-	return parse[LatencyMode]("latency", latencyWords, s)
-}
-
 func (m SelectMode) String() string                { return word(selectWords, m) }
 func (m SelectMode) MarshalText() ([]byte, error)  { return []byte(m.String()), nil }
 func (m *SelectMode) UnmarshalText(b []byte) error { return unmarshal(m, "select", selectWords, b) }
 
-// ParseSelectMode is the inverse of SelectMode.String.
-func ParseSelectMode(s string) (SelectMode, error) {
-	return parse[SelectMode]("select", selectWords, s)
-}
-
 func (a AllDown) String() string                { return word(allDownWords, a) }
 func (a AllDown) MarshalText() ([]byte, error)  { return []byte(a.String()), nil }
 func (a *AllDown) UnmarshalText(b []byte) error { return unmarshal(a, "on_all_down", allDownWords, b) }
-
-// ParseAllDown is the inverse of AllDown.String.
-func ParseAllDown(s string) (AllDown, error) {
-	return parse[AllDown]("on_all_down", allDownWords, s)
-}
 
 func (k Kind) String() string                { return word(kindWords, k) }
 func (k Kind) MarshalText() ([]byte, error)  { return []byte(k.String()), nil }

@@ -232,7 +232,7 @@ func walkable(t *testing.T, r *Reply, b []byte) {
 		if rec.Owner != end {
 			t.Fatalf("a gap before %d", rec.Owner)
 		}
-		if _, behind, ok := Expand(nil, b, rec.Owner); !ok || behind != rec.Fixed {
+		if _, behind, ok := expand(nil, b, rec.Owner); !ok || behind != rec.Fixed {
 			t.Fatalf("owner at %d", rec.Owner)
 		}
 		seen[rec.Section]++

@@ -115,7 +115,7 @@ func TestSkipAndExpand(t *testing.T) {
 		off, end int
 		want     string
 	}{{12, 29, "\x03www\x07example\x03com\x00"}, {29, 35, "\x03ftp\x07example\x03com\x00"}, {35, 37, "\x03ftp\x07example\x03com\x00"}, {37, 38, "\x00"}} {
-		name, end, ok := Expand(nil, m, c.off)
+		name, end, ok := expand(nil, m, c.off)
 		if !ok || end != c.end || string(name) != c.want {
 			t.Errorf("%d: %q, %d, %v", c.off, name, end, ok)
 		}
@@ -157,7 +157,7 @@ func TestSkipAndExpand(t *testing.T) {
 			if end, ok := SkipName(c.msg, c.off); ok {
 				t.Errorf("skipped to %d", end)
 			}
-			if name, _, ok := Expand([]byte("x"), c.msg, c.off); ok || string(name) != "x" {
+			if name, _, ok := expand([]byte("x"), c.msg, c.off); ok || string(name) != "x" {
 				t.Errorf("expanded to %q", name)
 			}
 		})
