@@ -6,35 +6,7 @@ import (
 	"testing/synctest"
 
 	"github.com/miekg/dns"
-
-	"hard/internal/answer"
-	"hard/internal/wire"
 )
-
-// response is what the published table answers to a query with EDNS; nil where the query would wait.
-func (f *far) response(t *testing.T, name string) *dns.Msg {
-	t.Helper()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	m := new(dns.Msg)
-	m.SetQuestion(dns.Fqdn(name), dns.TypeA)
-	m.SetEdns0(1232, false)
-	packet, err := m.Pack()
-	if err != nil {
-		t.Fatal(err)
-	}
-	buf := make([]byte, 1500)
-	var q wire.Query
-	res := f.table.Serve(&q, buf, copy(buf, packet), wire.Transport{}, new(answer.Counters).NewRotor())
-	if res.Action == answer.Wait {
-		return nil
-	}
-	out := new(dns.Msg)
-	if err := out.Unpack(buf[:res.N]); err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
 
 // TestNoAddressAtAll: candidates' names of which DNS has no address. What never had one is a mistake,
 // SERVFAIL with EDE 14; addresses that were taken out leave NODATA.
