@@ -3,8 +3,8 @@
 //
 // The front end (this file, listen.go, udp.go, tcp.go, hold.go, counters.go)
 // owns the sockets towards clients. Each UDP socket has one goroutine, which
-// alone touches its buffers, query, rotation and counters; a TCP connection has
-// one goroutine, too. They read the answer table through one atomic pointer,
+// alone touches its buffers, query, rotation and counters; a TCP connection
+// borrows one while there is something to do. They read the answer table through one atomic pointer,
 // which Publish sets, and answer in place by answer.Table.Serve. What is not
 // answered here goes to the forwarder (forward.go), which keeps a copy of the
 // query and its asker, and replies from goroutines of its own.
