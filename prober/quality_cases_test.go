@@ -1,6 +1,7 @@
 package prober
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
@@ -70,6 +71,35 @@ func TestSilentDeathTakesTwoTimeouts(t *testing.T) {
 		if timeouts < 2 {
 			t.Errorf("only %d timeouts", timeouts)
 		}
+	}
+}
+
+// TestDeathsInCompany: two near sites die and come back 174 times, while probes of all others run now and then. Those prove nothing
+// of what came after they began, so a proof must be sought until it is there: else one death in seventy took a third timeout or more.
+func TestDeathsInCompany(t *testing.T) {
+	deaths, late := 0, 0
+	for seed := range uint64(2) {
+		var script []trouble
+		rng := rand.New(rand.NewPCG(seed, 8))
+		for from := time.Minute; from < 59*time.Minute; from += 40 * time.Second {
+			at := from + between(rng, 0, 4*time.Second)
+			script = append(script, trouble{from: at, to: at + 8*time.Second, what: silent, hits: region(0)})
+		}
+		w, r, c := play(t, script, seed, time.Hour, "")
+		for i := range c.Names {
+			n := &c.Names[i]
+			s := w.judge(qualityNames()[n.Name], r.answers[n.Name], time.Hour, n.Policy)
+			for _, d := range s.deadFor[silent] {
+				deaths++
+				if d > silentWorst+100*time.Millisecond {
+					late++
+				}
+			}
+		}
+	}
+	t.Logf("%d deaths of answers, %d of them seen late", deaths, late)
+	if deaths < 300 || late > 2 { // one that is late is so for two names
+		t.Errorf("%d deaths of answers, %d of them seen late", deaths, late)
 	}
 }
 

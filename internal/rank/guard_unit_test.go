@@ -59,7 +59,7 @@ func TestGuardProofBetweenTwoMisses(t *testing.T) {
 	if !slices.Equal(a.Execute, []Key{testKey}) || g.Holding() != 1 {
 		t.Fatalf("%+v, holding %d", a, g.Holding())
 	}
-	if !a.Seek {
+	if a = g.Tick(at(11.1)); !a.Seek { // the last search was at 10.9
 		t.Errorf("no new search: %+v", a)
 	}
 	if a = g.Tick(at(11.94)); a.Declared {
@@ -67,6 +67,34 @@ func TestGuardProofBetweenTwoMisses(t *testing.T) {
 	}
 	if a = g.Tick(at(11.95)); !a.Declared {
 		t.Errorf("not declared: %+v", a)
+	}
+}
+
+// What was asked for a proof may have been probed already: it is asked again, in the first second after a miss and in a doubt.
+func TestGuardSeeksAgain(t *testing.T) {
+	g, p := guardOf(3), defaultPace()
+	var h Health
+	Step(&h, p, probe(testKey, at(0), OK, msec), g)
+	Step(&h, p, probe(testKey, at(10), Timeout, time.Second), g)
+	count := func(from, to float64) (n int) {
+		for s := from; s < to; s += 0.02 {
+			if g.Tick(at(s)).Seek {
+				n++
+			}
+		}
+		return n
+	}
+	if n := count(10, 11); n < 4 || n > 5 {
+		t.Errorf("sought %d times in the first second", n)
+	}
+	if n := count(11, 11.98); n > 1 {
+		t.Errorf("sought %d times in the second one", n)
+	}
+	if c := Step(&h, p, probe(testKey, at(12), Timeout, time.Second), g); !c.Held {
+		t.Fatalf("%+v", c)
+	}
+	if n := count(12, 12.98); n < 4 || n > 5 {
+		t.Errorf("sought %d times in the doubt after the second miss", n)
 	}
 }
 
