@@ -87,6 +87,7 @@ func TestMigrations(t *testing.T) {
 			"SELECT count(*) FROM events":                             1,
 			"SELECT count(*) FROM answers":                            1,
 			"SELECT sum(n) FROM rollups":                              3,
+			"SELECT sum(n) FROM rollups WHERE time >= '2023-11-14'":   3,
 			"SELECT count(*) FROM config WHERE text = '[name]'":       1,
 			"SELECT count(*) FROM input":                              1,
 			"SELECT count(*) FROM checkpoint":                         1,

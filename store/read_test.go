@@ -138,6 +138,10 @@ func TestIndexesServeTheViews(t *testing.T) {
 		"SELECT * FROM events WHERE at_ms >= 1":                                                           "SEARCH event USING INDEX event_at (at_ms>?)",
 		"SELECT * FROM answers WHERE at_ms BETWEEN 1 AND 2":                                               "SEARCH answer USING INDEX answer_at (at_ms>? AND at_ms<?)",
 		"SELECT * FROM answers WHERE name = 'a' AND type = 'A' AND at_ms < 1 ORDER BY at_ms DESC LIMIT 1": "SEARCH answer USING INDEX answer_name (name=? AND type=? AND at_ms<?)",
+		"SELECT * FROM rollups WHERE time >= '2026-03-01'":                                                "SEARCH t USING PRIMARY KEY (time>?)",
+		"SELECT * FROM rollups WHERE time BETWEEN '2026-03-01T03' AND 'z'":                                "SEARCH t USING PRIMARY KEY (time>? AND time<?)",
+		"SELECT sum(n) FROM rollups WHERE name = 'a' AND time > '2026'":                                   "SEARCH r USING PRIMARY KEY (at_ms=? AND endpoint=?)",
+		"SELECT candidate, max(p95_ms) FROM rollups WHERE time > '2026' GROUP BY 1":                       "SEARCH t USING PRIMARY KEY (time>?)",
 	} {
 		if got := shell(t, path, "EXPLAIN QUERY PLAN "+query); !strings.Contains(got, want) {
 			t.Errorf("%s\n%s", query, got)
@@ -223,4 +227,37 @@ func TestGroupReads(t *testing.T) {
 	closeNow(t, s)
 	read()
 	modes()
+}
+
+// TestRollupsByTime: what the view finds by time is what the tables have, before and after the minutes
+// have become hours.
+func TestRollupsByTime(t *testing.T) {
+	t.Parallel()
+	path := dbPath(t)
+	now := time.Date(2026, 3, 1, 5, 30, 0, 0, time.UTC)
+	s, _ := start(t, Options{Path: path, RawFor: 1e6 * time.Hour, RollupFor: 1e6 * time.Hour, Now: func() time.Time { return now }})
+	fill(t, s, []rank.Key{east, west}, now, 3*time.Hour, 10*time.Second)
+	check := func() {
+		t.Helper()
+		for _, span := range []struct{ from, to string }{{"2026-03-01T03:00", "2026-03-01T04:30"}, {"2026-03-01T05:00", "2026-03-02"}, {"2026-02-01", "2026-03-01"}} {
+			const ms = "strftime('%%s', '%s') * 1000"
+			view := fmt.Sprintf("SELECT count(*), sum(n), max(max_ms) FROM rollups WHERE time >= '%s' AND time < '%s'", span.from, span.to)
+			table := fmt.Sprintf(`SELECT count(*), sum(n), max(max_us) / 1000.0 FROM (SELECT at_ms, n, max_us FROM rollup_minute UNION ALL SELECT at_ms, n, max_us
+				FROM rollup_hour WHERE NOT EXISTS (SELECT 1 FROM rollup_minute)) WHERE at_ms >= `+ms+` AND at_ms < `+ms, span.from, span.to)
+			if got, want := shell(t, path, view), shell(t, path, table); got != want {
+				t.Errorf("%s\n got %s\nwant %s", view, got, want)
+			}
+		}
+	}
+	check()
+	if got := shell(t, path, "SELECT count(*) > 300, max(width_s) FROM rollups WHERE time >= '2026-03-01'"); got != "1|60" {
+		t.Errorf("minutes: %s", got)
+	}
+	if err := s.do(context.Background(), func(w *writer) error { return w.expire(now.Add(31 * 24 * time.Hour)) }); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	if got := shell(t, path, "SELECT count(*) > 3, min(width_s) FROM rollups WHERE time >= '2026-03-01'"); got != "1|3600" {
+		t.Errorf("hours: %s", got)
+	}
 }

@@ -129,6 +129,14 @@ func (w *writer) expire(wall time.Time) error {
 			return err
 		}
 	}
+	if hour := now / hourMs; hour != w.timesAt {
+		if w.timesAt != 0 { // not at a start, which is busy
+			if err := w.forgetTimes(); err != nil {
+				return err
+			}
+		}
+		w.timesAt = hour
+	}
 	return w.commit()
 }
 

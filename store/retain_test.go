@@ -92,13 +92,18 @@ func TestExpiry(t *testing.T) {
 	if before != after || widths != "3600" || !strings.HasPrefix(before, "10") {
 		t.Errorf("minutes %s, as hours %s, widths %s", before, after, widths)
 	}
+	if got := shell(t, path, "SELECT (SELECT count(*) FROM rollup_time) - (SELECT count(DISTINCT at_ms) FROM rollup_hour)"); got != "0" {
+		t.Errorf("%s times more than hours", got)
+	}
 	// The hour that is not over yet has no percentiles until it is.
 	if n := count(t, path, "SELECT count(*) FROM rollup_hour WHERE p95_us > 0"); n < 2 {
 		t.Errorf("%d hours have percentiles", n)
 	}
 	expire(now.Add(61 * 24 * time.Hour))
-	if n := count(t, path, "SELECT count(*) FROM rollups"); n != 0 {
-		t.Errorf("%d rollups are left", n)
+	for _, table := range []string{"rollups", "rollup_time"} {
+		if n := count(t, path, "SELECT count(*) FROM "+table); n != 0 {
+			t.Errorf("%d rows are left in %s", n, table)
+		}
 	}
 }
 

@@ -68,10 +68,31 @@ func (w *writer) rollMinute(minute int64) error {
 			return err
 		}
 	}
+	if err := w.noteTimes(minute, minute/hourMs*hourMs); err != nil {
+		return err
+	}
 	if err := w.set("rolled_to_ms", minute+minuteMs); err != nil {
 		return err
 	}
 	return w.commit()
+}
+
+// noteTimes makes rollups of these times visible in the view.
+func (w *writer) noteTimes(times ...int64) error {
+	for _, at := range times {
+		err := w.exec(`INSERT OR IGNORE INTO rollup_time (time, at_ms)
+			VALUES (strftime('%Y-%m-%dT%H:%M:%fZ', ?1 / 1000.0, 'unixepoch'), ?1)`, at)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetTimes deletes the times of which no rollup is left.
+func (w *writer) forgetTimes() error {
+	return w.exec(`DELETE FROM rollup_time WHERE NOT EXISTS (SELECT 1 FROM rollup_minute r WHERE r.at_ms = rollup_time.at_ms)
+		AND NOT EXISTS (SELECT 1 FROM rollup_hour r WHERE r.at_ms = rollup_time.at_ms)`)
 }
 
 // tallies reads the counted probes of one minute.

@@ -43,6 +43,7 @@ type writer struct {
 	clock   clockGuard
 	houseAt time.Time // next house-keeping
 	rollAt  time.Time // next roll-up
+	timesAt int64     // hour of the last look at rollup_time
 }
 
 const (
