@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,13 +23,14 @@ const (
 // rebuild decides every name anew and publishes a whole table.
 func (e *Engine) rebuild(now time.Time) {
 	entries := make([]*answer.Entry, len(e.names))
+	e.changes = slices.Grow(e.changes[:0], len(e.names))
 	for _, n := range e.names {
 		e.decide(n, now, false)
 	}
 	for i := range e.changes {
 		entries[e.changes[i].Slot] = e.changes[i].Entry
 	}
-	e.changes = e.changes[:0]
+	e.changes = nil // later ones are few
 	e.urgent = false
 	e.table = answer.NewTable(e.index, entries)
 	e.published = e.clock.real
@@ -38,8 +40,7 @@ func (e *Engine) rebuild(now time.Time) {
 // decide asks the policy what a name answers now, and queues a new table entry where that is
 // something else than before. urgent: something went down, nobody shall be sent there any more.
 func (e *Engine) decide(n *name, now time.Time, urgent bool) {
-	d := rank.Select(n.cfg.Policy, e.view(n), n.memory, now, e.verdicts)
-	e.verdicts = d.Endpoints
+	d := rank.Select(n.cfg.Policy, e.view(n), n.memory, now, &e.room)
 	n.before, n.decided = n.memory, now
 	// Where nothing is probed there is no latency to be sticky about: file order decides.
 	if !n.static && (n.memory == nil || !n.memory.Equal(&d.Memory)) {
@@ -50,12 +51,13 @@ func (e *Engine) decide(n *name, now time.Time, urgent bool) {
 	e.schedule(n, d.Next)
 	e.noteSelected(n, &d)
 	e.noteAllDown(n, &d, now)
-	if spec := e.specOf(n, &d); n.stale || n.sum != sumsOf(spec) {
+	spec := e.specOf(n, &d)
+	if sum := sumsOf(spec); n.stale || n.sum != sum {
 		// A query may be waiting for what comes after Hold.
 		e.urgent = e.urgent || urgent || n.held
-		e.noteAnswers(n, &d, spec, now)
+		e.noteAnswers(n, &d, spec, sum, now)
 		e.changes = append(e.changes, answer.Change{Slot: n.slot, Entry: answer.Build(spec)})
-		n.sum, n.stale, n.answered = sumsOf(spec), false, true
+		n.sum, n.stale, n.answered = sum, false, true
 		n.held = spec.Sets[rank.V4].Kind == answer.Hold || spec.Sets[rank.V6].Kind == answer.Hold
 	}
 	e.pace(n, &d)
@@ -155,13 +157,12 @@ func (e *Engine) noteSelected(n *name, d *rank.Decision) {
 }
 
 // noteAnswers records each family whose answer is another one now.
-func (e *Engine) noteAnswers(n *name, d *rank.Decision, spec *answer.Spec, now time.Time) {
+func (e *Engine) noteAnswers(n *name, d *rank.Decision, spec *answer.Spec, sum sums, now time.Time) {
 	if n.static && !n.answered && len(e.names) > currentBatch {
 		n.firstAt = now
 		e.current.addLater(n)
 		return
 	}
-	sum := sumsOf(spec)
 	for f := range spec.Sets {
 		if n.answered && n.sum.sets[f] == sum.sets[f] {
 			continue

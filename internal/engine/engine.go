@@ -108,7 +108,7 @@ type Engine struct {
 	table     *answer.Table
 	changes   []answer.Change
 	scratch   []rank.Endpoint // for view
-	verdicts  []rank.Verdict  // for decide
+	room      rank.Room       // for decide
 	spec      answer.Spec     // for specOf
 	hosts     []HostKey       // by number: see number
 	published time.Time       // by Options.Now, with its monotonic part

@@ -28,6 +28,7 @@ type name struct {
 	stale    bool // it must be built again, whatever its sum: something else in the file changed
 	allDown  bool // on_all_down is in force
 	static   bool // no endpoint is probed
+	probed   bool // the prober has checks of it
 	marked   bool // in currentRows
 	stored   time.Time
 	firstAt  time.Time // of first answers that are still to be recorded; zero: none are
@@ -100,6 +101,8 @@ func (e *Engine) apply(c *config.Config, now time.Time) error {
 	e.byName = make(map[string]*name, len(c.Names))
 	e.wake = e.wake[:0]
 	e.changes = e.changes[:0]
+	e.hosts = slices.Grow(e.hosts, newHosts(c, before))
+	var fresh slab
 	for slot := range c.Names {
 		cfg := &c.Names[slot]
 		n := before[cfg.Name]
@@ -111,9 +114,10 @@ func (e *Engine) apply(c *config.Config, now time.Time) error {
 				e.settleFirst(n)
 			}
 		} else {
-			n = new(name)
+			n = fresh.take()
 			if m, ok := e.o.Saved.Memories[cfg.Name]; ok {
-				n.memory = &m
+				saved := m // m itself would be made for every name
+				n.memory = &saved
 			}
 		}
 		n.cfg, n.slot, n.stale, n.place = cfg, slot, true, -1
@@ -127,6 +131,29 @@ func (e *Engine) apply(c *config.Config, now time.Time) error {
 	e.guardConfigure()
 	e.rebuild(now)
 	return nil
+}
+
+// newHosts is about how many numbers the candidates of a configuration will be given (number).
+func newHosts(c *config.Config, before map[string]*name) int {
+	count := 0
+	for i := range c.Names {
+		if before[c.Names[i].Name] == nil {
+			count += len(c.Names[i].Candidates)
+		}
+	}
+	return count
+}
+
+// slab makes names in pieces: 10,000 one by one take longer. A piece lives as long as any of its names, so it is small.
+type slab struct{ free []name }
+
+func (s *slab) take() *name {
+	if len(s.free) == 0 {
+		s.free = make([]name, 32)
+	}
+	n := &s.free[0]
+	s.free = s.free[1:]
+	return n
 }
 
 // sameAnswer tells whether a name with nothing to probe is answered alike under two configurations, so that its first
@@ -273,6 +300,10 @@ func (e *Engine) setAddresses(host HostKey, f found, now time.Time) {
 
 // setChecks gives the prober what one name wants probed.
 func (e *Engine) setChecks(n *name) {
+	if n.static && !n.probed {
+		return // as most of thousands of names
+	}
+	n.probed = !n.static
 	checks := make([]Check, 0, len(n.eps))
 	for i := range n.eps {
 		ep := &n.eps[i]

@@ -20,29 +20,39 @@ import (
 // clock that is set; a remembered time in the future counts as now. Nothing given is changed or
 // kept, but for slices of prev, which are immutable.
 func Decide(p *Policy, eps []Endpoint, prev *Memory, now time.Time) Decision {
-	return decide(p, eps, prev, now, make([]Verdict, len(eps)), true)
+	return decide(p, eps, prev, now, new(Room), true)
 }
 
 // Select is Decide for those who only act on the decision: the verdicts have neither rank nor
-// reason, which are most of the work and matter to people alone. The verdicts are made in room
-// where it is large enough, so they are good until its next use.
-func Select(p *Policy, eps []Endpoint, prev *Memory, now time.Time, room []Verdict) Decision {
-	if cap(room) < len(eps) {
-		room = make([]Verdict, len(eps), 2*len(eps))
-	}
-	room = room[:len(eps)]
-	clear(room)
+// reason, which are most of the work and matter to people alone. The verdicts and the lists of who
+// is selected are made in room, so they are good until its next use; the Memory is good for ever.
+func Select(p *Policy, eps []Endpoint, prev *Memory, now time.Time, room *Room) Decision {
 	return decide(p, eps, prev, now, room, false)
 }
 
-func decide(p *Policy, eps []Endpoint, prev *Memory, now time.Time, verdicts []Verdict, explain bool) Decision {
+// Room is memory that Select uses again and again; the zero value is ready. It belongs to one
+// goroutine. A start decides thousands of names, and would leave a third of its garbage here.
+type Room struct {
+	verdicts []Verdict
+	views    []view
+	tiers    []TierWait
+	in       []int    // who may be selected
+	selected [2][]int // by family
+}
+
+// nothing is the Memory of a name that was never decided.
+var nothing Memory
+
+func decide(p *Policy, eps []Endpoint, prev *Memory, now time.Time, room *Room, explain bool) Decision {
 	if prev == nil {
-		prev = new(Memory)
+		prev = &nothing
 	}
-	var room [16]view // on the stack for names of the usual size
-	d := decider{p: p, eps: eps, prev: prev, now: now, views: room[:0]}
+	room.verdicts = slices.Grow(room.verdicts[:0], len(eps))[:len(eps)]
+	clear(room.verdicts)
+	room.views = slices.Grow(room.views[:0], len(eps))
+	d := decider{p: p, eps: eps, prev: prev, now: now, room: room, views: room.views}
 	d.out.At = now
-	d.out.Endpoints = verdicts
+	d.out.Endpoints = room.verdicts
 	d.look()
 	d.limitLatency()
 	switch {
@@ -70,6 +80,7 @@ type decider struct {
 	eps  []Endpoint
 	prev *Memory
 	now  time.Time
+	room *Room
 
 	views    []view // by endpoint
 	eligible int    // how many are
@@ -226,23 +237,26 @@ func (d *decider) unsettled() bool {
 func (d *decider) answer(f Family, mem FamilyMemory) {
 	tier := mem.Tier
 	d.out.Memory.Families[f] = mem
-	in := make([]int, 0, len(d.eps))
+	in := d.room.in[:0]
 	for i := range d.views {
 		if v := &d.views[i]; v.eligible && v.family == f && d.eps[i].Tier == tier {
 			in = append(in, i)
 		}
 	}
+	d.room.in = in
 	if len(in) == 0 {
 		d.none(f, tier)
 		return
 	}
 	a, m := &d.out.Answers[f], &d.out.Memory.Families[f]
 	a.Tier = tier
+	a.Selected = d.room.selected[f][:0]
 	if d.p.Select == Group {
 		d.group(f, in)
 	} else {
 		d.best(f, in)
 	}
+	d.room.selected[f] = a.Selected
 	if old := &d.prev.Families[f]; old.Placed && old.Tier != tier {
 		a.Reason.code, a.Reason.other = reasonTierUp, int32(old.Tier)
 		if tier < old.Tier {

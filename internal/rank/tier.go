@@ -39,9 +39,9 @@ func (d *decider) placed(s scope) *FamilyMemory {
 }
 
 // eligibleTiers are the tiers in scope that have an eligible endpoint, lowest first, each with the
-// time since when that is known.
+// time since when that is known. The list is good until the next call.
 func (d *decider) eligibleTiers(s scope, before *FamilyMemory) []TierWait {
-	tiers := make([]TierWait, 0, 4)
+	tiers := d.room.tiers[:0]
 	for i := range d.views {
 		if !d.views[i].eligible || !s.has(d.views[i].family) {
 			continue
@@ -52,6 +52,7 @@ func (d *decider) eligibleTiers(s scope, before *FamilyMemory) []TierWait {
 			tiers = slices.Insert(tiers, at, TierWait{t, d.tierSince(t, before)})
 		}
 	}
+	d.room.tiers = tiers
 	return tiers
 }
 
