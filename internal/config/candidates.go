@@ -14,7 +14,8 @@ type candidateList struct {
 	path      []string
 	name      *Name
 	base      *inherited
-	short     any
+	list      []string // the short form as texts
+	short     any      // the short form as decoded; only one of both is there
 	tables    any
 	hasTables bool
 	labels    []string
@@ -37,9 +38,15 @@ func (l *loader) readCandidates(c *candidateList) []Candidate {
 	if c.hasTables {
 		tables = l.subtable(join(c.path, "candidate"), c.tables)
 	}
-	out := l.slabs.candidates.take(len(list) + len(tables))[:0]
+	out := l.slabs.candidates.take(len(c.list) + len(list) + len(tables))[:0]
+	for n, s := range c.list {
+		if cand, ok := c.fromList(s, nil, n, len(c.list), out, nil); ok {
+			out = append(out, cand)
+		}
+	}
 	for n, e := range list {
-		if cand, ok := c.fromList(e, n, len(list), out, tables); ok {
+		s, i := parseString(e)
+		if cand, ok := c.fromList(s, i, n, len(list), out, tables); ok {
 			out = append(out, cand)
 		}
 	}
@@ -53,7 +60,7 @@ func (l *loader) readCandidates(c *candidateList) []Candidate {
 			out = append(out, cand)
 		}
 	}
-	if len(list) == 0 && !c.hasTables {
+	if len(c.list)+len(list) == 0 && !c.hasTables {
 		if c.short == nil {
 			l.errorf(c.path, "no candidates")
 		} else if list != nil {
@@ -64,10 +71,9 @@ func (l *loader) readCandidates(c *candidateList) []Candidate {
 }
 
 // fromList reads one entry of candidates: its text is label and address, and a table of
-// the same label adds options.
-func (c *candidateList) fromList(e any, n, of int, before []Candidate, tables map[string]any) (Candidate, bool) {
+// the same label adds options. i: it is none.
+func (c *candidateList) fromList(s string, i *issue, n, of int, before []Candidate, tables map[string]any) (Candidate, bool) {
 	path := c.path
-	s, i := parseString(e)
 	if i == nil {
 		i = labelIssue(s)
 	}

@@ -40,17 +40,20 @@ func Parse(name string, data []byte) (*Config, Report) {
 }
 
 func parse(file string, data []byte, host fileSystem) (*Config, Report) {
+	sum := make(chan [sha256.Size]byte, 1)
+	go func() { sum <- sha256.Sum256(data) }() // beside the rest: it takes a twentieth of the time
 	text := stripBOM(string(data))
 	tree, meta, order, syntax := decodeParts(text)
 	if syntax != nil {
+		<-sum // the caller may do with data what it likes
 		return nil, Report{File: file, Problems: []Problem{*syntax}}
 	}
 	l := newLoader(host, meta)
 	l.order = order
 	c := l.config(tree)
 	c.File = strings.Clone(file)
-	sum := sha256.Sum256(data)
-	c.Hash, c.Text = hex.EncodeToString(sum[:8]), data
+	hash := <-sum
+	c.Hash, c.Text = hex.EncodeToString(hash[:8]), data
 	report := Report{File: c.File}
 	if len(l.problems) > 0 {
 		report.Problems = locate(text, l.problems)

@@ -73,8 +73,11 @@ func hostName(s string) (string, *issue) {
 		return "", issuef("the name is longer than %d characters", maxName)
 	}
 	last := s
-	for rest, more := s, true; more; {
-		last, rest, more = strings.Cut(rest, ".")
+	for at := 0; at <= len(s); at += len(last) + 1 {
+		last = s[at:]
+		if dot := strings.IndexByte(last, '.'); dot >= 0 {
+			last = last[:dot]
+		}
 		if i := checkLabel(last); i != nil {
 			return "", i
 		}
@@ -152,7 +155,12 @@ func checkLabel(l string) *issue {
 func quoteByte(c byte) string { return strconv.QuoteToASCII(string(rune(c))) }
 
 func allDigits(s string) bool {
-	return strings.Trim(s, "0123456789") == ""
+	for i := 0; i < len(s); i++ {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
 }
 
 // parseAddr reads an address that a client can be sent to.
@@ -177,13 +185,20 @@ func parseAddr(s string) (netip.Addr, *issue) {
 
 // looksLikeAddr reports whether s was meant as an address: for the better message.
 func looksLikeAddr(s string) bool {
-	return strings.IndexByte(s, ':') >= 0 || s != "" && strings.Trim(s, "0123456789.") == ""
+	numeric := s != ""
+	for i := 0; i < len(s); i++ {
+		if s[i] == ':' {
+			return true
+		}
+		numeric = numeric && (s[i] >= '0' && s[i] <= '9' || s[i] == '.')
+	}
+	return numeric
 }
 
 // candidateAddress reads the address of a candidate: an IP address or a host name.
 func candidateAddress(s string) (addr netip.Addr, host string, i *issue) {
 	switch {
-	case strings.Contains(s, "://"):
+	case strings.IndexByte(s, '/') >= 0 && strings.Contains(s, "://"):
 		return addr, "", issuef("%s is a URL; a candidate is an address or a host name, the URL belongs in check", strconv.Quote(shorten(s)))
 	case strings.HasPrefix(s, "["):
 		i = issuef("an address stands without brackets and without a port; the port belongs in check")

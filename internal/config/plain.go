@@ -58,6 +58,30 @@ func (s *plainSection) read(table map[string]any) {
 	}
 }
 
+// onlyList is what the section has to say if that is one list of strings, of a key, appended to list[:0]; most sections
+// of a large file are so. False: it says something else.
+func (s *plainSection) onlyList(key string, list []string) (_ []string, ok bool) {
+	body := s.body
+	i := skipSpace(body, 0)
+	if !strings.HasPrefix(body[i:], key) {
+		return list, false
+	}
+	i = skipSpace(body, i+len(key))
+	if i == len(body) || body[i] != '=' {
+		return list, false
+	}
+	i = skipSpace(body, i+1)
+	if i == len(body) || body[i] != '[' {
+		return list, false
+	}
+	list = list[:0]
+	end := plainList(body, i, func(text string) { list = append(list, text) })
+	for i, ok = lineEnd(body, end); ok && i < len(body); { // empty lines and comments may follow
+		i, ok = lineEnd(body, i)
+	}
+	return list, ok
+}
+
 // tableText is one table as it stands in the text.
 type tableText struct {
 	name      string // of [name.KEY...]; "" = another table, or what stands before the first
@@ -79,6 +103,7 @@ func partsOf(text string) (*parts, bool) {
 		}
 	}
 	var rest strings.Builder
+	p.order = make([]plainSection, 0, len(list))
 	seen := make(map[string]bool, len(list))
 	for i := range list {
 		s := &list[i]
@@ -131,7 +156,7 @@ func sectionsOf(text string) ([]tableText, bool) {
 	if !utf8.ValidString(text) {
 		return nil, false
 	}
-	list := []tableText{{}}
+	list := make([]tableText, 1, 2+min(strings.Count(text, "\n["), mostAtOnce))
 	var keys []string // of the last section
 	for i := 0; i < len(text); {
 		last := &list[len(list)-1]
@@ -161,6 +186,9 @@ func sectionsOf(text string) ([]tableText, bool) {
 	list[len(list)-1].end = len(text)
 	return list, true
 }
+
+// mostAtOnce bounds the room for tables that is made before they are found.
+const mostAtOnce = 1 << 16
 
 // maxPlainKeys is more keys than a name has that are no tables.
 const maxPlainKeys = 32
@@ -251,7 +279,13 @@ func plainLine(text string, i int, into map[string]any) (key string, next int, o
 		}
 		i = end
 	case '[':
-		end, list := plainList(text, i, into != nil)
+		var keep func(string)
+		var list []any
+		if into != nil {
+			list = make([]any, 0, 2)
+			keep = func(text string) { list = append(list, text) }
+		}
+		end := plainList(text, i, keep)
 		if end == 0 {
 			return "", 0, false
 		}
@@ -286,19 +320,17 @@ func plainString(text string, i int) int {
 	return 0
 }
 
-// plainList reads the list of strings at i, which ends on this line, and returns where it ends; 0: it is not one.
-func plainList(text string, i int, keep bool) (end int, list []any) {
-	if keep {
-		list = make([]any, 0, 2)
-	}
+// plainList gives the strings of the list at i, which ends on this line, to keep, if that is not nil, and returns where
+// it ends; 0: it is not one.
+func plainList(text string, i int, keep func(string)) (end int) {
 	i = skipSpace(text, i+1)
 	for i < len(text) && text[i] == '"' {
 		end := plainString(text, i)
 		if end == 0 {
-			return 0, nil
+			return 0
 		}
-		if keep {
-			list = append(list, text[i+1:end-1])
+		if keep != nil {
+			keep(text[i+1 : end-1])
 		}
 		if i = skipSpace(text, end); i < len(text) && text[i] == ',' {
 			i = skipSpace(text, i+1)
@@ -307,9 +339,9 @@ func plainList(text string, i int, keep bool) (end int, list []any) {
 		}
 	}
 	if i < len(text) && text[i] == ']' {
-		return i + 1, list
+		return i + 1
 	}
-	return 0, nil
+	return 0
 }
 
 // plainWord reads true, false or a whole number without sign; v is nil if it is something else.

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,10 +37,20 @@ func together(text string) (tree map[string]any, names []string, plain int, prob
 		}
 		table := map[string]any{}
 		s.read(table)
+		if list, ok := s.onlyList("candidates", []string{"x"}); ok {
+			texts, i := parseStrings(table["candidates"])
+			if i != nil || len(table) != 1 || !slices.Equal(list, texts) {
+				panic(fmt.Sprintf("%q: only the list %q, but the table is %v", s.body, list, table))
+			}
+			listed++
+		}
 		tree["name"].(map[string]any)[s.name] = table
 	}
 	return tree, names, plain, nil
 }
+
+// listed counts the sections that had nothing but candidates.
+var listed int
 
 // checkPlain fails if the library alone makes something else of text, and returns how many sections it was spared.
 func checkPlain(t interface{ Fatalf(string, ...any) }, text string) int {
@@ -86,8 +98,8 @@ func TestPlainMatchesLibrary(t *testing.T) {
 		}
 		spared += checkPlain(rt, text)
 	})
-	if spared == 0 {
-		t.Error("no section was plain: nothing was compared")
+	if spared == 0 || listed == 0 {
+		t.Error("no section was plain, or none had nothing but candidates: nothing was compared")
 	}
 	for _, dir := range []string{"bad", "good"} {
 		for _, file := range inputs(t, dir, 5) {
@@ -106,6 +118,35 @@ func TestPlainSparesTheLibrary(t *testing.T) {
 	p, ok := partsOf(text)
 	if want := "[defaults]\ncheck = \"static:\"\n[name.\"other\"]\n[name.\"other\".check]\nurl = \"static:\"\n"; !ok || p.rest != want {
 		t.Errorf("the library gets %q", p.rest)
+	}
+}
+
+// TestPlainOnlyCandidates: a name that has nothing but its list of candidates is the same, and has the same problems, as
+// where the list is read by way of a table, and where the library reads it.
+func TestPlainOnlyCandidates(t *testing.T) {
+	lists := []string{
+		`["192.0.2.1", "2001:db8::1"]`, `["192.0.2.1"]`, `["a.example", "192.0.2.1", "b.example"]`, `[]`, `["192.0.2.1", "192.0.2.1"]`,
+		`["192.0.2.1", "192.0.2.1:80"]`, `["http://a.example/"]`, `["", "b"]`, `["a b", "::1%lo"]`, `["192.0.2.1", "::ffff:192.0.2.1"]`,
+		`["localhost"]`, `["10.1"]`, `["1/2"]`, `["a..b", "-a", "a-", "` + strings.Repeat("x", 64) + `"]`, `["A.Example."]`,
+	}
+	for _, list := range lists {
+		const head = "[defaults]\ncheck = \"static:\"\n[name.\"n.example\"]\n"
+		parse := func(body string) (any, string) {
+			c, r := Parse("x", []byte(head+body+"\n"))
+			var b strings.Builder
+			r.WriteText(&b)
+			if c == nil {
+				return nil, b.String()
+			}
+			return c.Names, b.String()
+		}
+		names, report := parse("candidates = " + list)
+		for _, other := range []string{"candidates = " + list + "\nttl = \"1s\"", "\"candidates\" = " + list} {
+			n, r := parse(other)
+			if d := cmp.Diff(names, n, cmpopts.EquateComparable(netip.Addr{})); d != "" || r != report {
+				t.Errorf("%s beside %s (-first +second):\n%s%s%s", list, other, d, report, r)
+			}
+		}
 	}
 }
 

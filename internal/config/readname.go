@@ -114,17 +114,28 @@ func (l *loader) readNames(v any) []Name {
 	names := make([]Name, 0, len(order))
 	l.names = make(map[string]string, len(order))
 	path := [2]string{"name"}
-	plain := map[string]any{} // used again and again
+	plain, list := map[string]any{}, []string(nil) // used again and again
 	for i := range order {
 		s := &order[i]
 		path[1] = s.name
-		if !s.rest {
-			clear(plain)
-			s.read(plain)
-			names = append(names, l.readName(path[:], plain, nil))
-		} else if t := l.subtable(path[:], table[s.name]); t != nil {
-			names = append(names, l.readName(path[:], t, labels[s.name]))
+		names = append(names, Name{})
+		n := &names[len(names)-1]
+		if s.rest {
+			if t := l.subtable(path[:], table[s.name]); t != nil {
+				l.readName(n, path[:], t, nil, labels[s.name])
+			} else {
+				names = names[:len(names)-1]
+			}
+			continue
 		}
+		var only bool
+		if list, only = s.onlyList("candidates", list); only && len(list) > 0 {
+			l.readName(n, path[:], nil, list, nil)
+			continue
+		}
+		clear(plain)
+		s.read(plain)
+		l.readName(n, path[:], plain, nil, nil)
 	}
 	return names
 }
@@ -145,8 +156,9 @@ func namesOf(keys []toml.Key, table map[string]any) []plainSection {
 	return order
 }
 
-// readName reads one name. path is valid only during the call.
-func (l *loader) readName(path []string, table map[string]any, labels []string) Name {
+// readName reads one name into n: its table, or, where that has nothing but candidates, their list. path and list are
+// valid only during the call.
+func (l *loader) readName(n *Name, path []string, table map[string]any, list, labels []string) {
 	canonical, i := canonicalName(path[1])
 	if i != nil {
 		l.report(path, i)
@@ -159,7 +171,7 @@ func (l *loader) readName(path []string, table map[string]any, labels []string) 
 	}
 	base := &l.defaults
 	before := l.errors
-	n := Name{Name: canonical, Policy: base.policy, Pace: base.pace}
+	*n = Name{Name: canonical, Policy: base.policy, Pace: base.pace}
 	own := base
 	_, hasCheck := table["check"]
 	_, hasList := table["candidates"]
@@ -180,13 +192,12 @@ func (l *loader) readName(path []string, table map[string]any, labels []string) 
 		own = &mine
 	}
 	n.Candidates = l.readCandidates(&candidateList{
-		l: l, path: path, name: &n, base: own,
-		short: table["candidates"], tables: table["candidate"], hasTables: hasTables, labels: labels,
+		l: l, path: path, name: n, base: own,
+		list: list, short: table["candidates"], tables: table["candidate"], hasTables: hasTables, labels: labels,
 	})
 	if l.errors == before { // what is weak about a broken name is not known
-		l.nameProblems(path, &n)
+		l.nameProblems(path, n)
 	}
-	return n
 }
 
 func count(bs ...bool) int {
