@@ -68,7 +68,7 @@ func replay(o *options, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	// Checks are compared with those of stored texts, which have no secrets, and for which no file is looked at.
-	if pure, _ := config.Parse(o.with, config.Redacted(with.Text)); pure != nil {
+	if pure, _ := config.Parse(o.with, []byte(config.Redacted(with.Text))); pure != nil {
 		with = pure
 	}
 	debug.SetGCPercent(replayGC)

@@ -13,7 +13,7 @@ import (
 type Config struct {
 	File     string
 	Hash     string `json:"-"` // of the text, tells versions apart
-	Text     []byte `json:"-"` // the file as read; whoever has stored it may set it to nil
+	Text     string `json:"-"` // the file as read; whoever has stored it may set it to ""
 	Listen   Listen
 	Upstream Upstream
 	Routes   []Route // longest suffix first

@@ -20,7 +20,11 @@ type fileSystem interface {
 // realHost is this host.
 type realHost struct{ config string }
 
-func (h *realHost) readFile(path string) ([]byte, error)  { return readConfig(path) }
+func (h *realHost) readFile(path string) ([]byte, error) {
+	text, err := readConfig(path)
+	return []byte(text), err
+}
+
 func (h *realHost) stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
 func (h *realHost) access(path string, mode uint32) error { return unix.Access(path, mode) }
 func (h *realHost) configPath() string                    { return h.config }

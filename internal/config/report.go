@@ -144,8 +144,8 @@ func (r Report) MarshalJSON() ([]byte, error) { return json.Marshal(r.json()) }
 func (r *Report) Warn(message string, path ...string) {
 	f := found{severity: Warning, path: path, message: message}
 	var problems []Problem
-	if data, err := readConfig(r.File); err == nil {
-		problems = locate(stripBOM(string(data)), []found{f})
+	if text, err := readConfig(r.File); err == nil {
+		problems = locate(stripBOM(text), []found{f})
 	} else {
 		problems = []Problem{f.problem(position{})}
 	}
@@ -163,37 +163,32 @@ const maxWait = 5 * time.Second
 
 // readConfig reads a whole file, a configuration or what one names. A named pipe that nobody writes to
 // is empty (O_NONBLOCK, fifo(7)).
-func readConfig(file string) ([]byte, error) {
+func readConfig(file string) (string, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer f.Close()
 	_ = f.SetReadDeadline(time.Now().Add(maxWait)) // refused for regular files, which don't need it
 	info, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	if info.IsDir() {
-		return nil, errors.New("is a directory")
+		return "", errors.New("is a directory")
 	}
+	tooLarge := fmt.Errorf("is larger than %d MiB", maxFile>>20)
 	if info.Size() > maxFile {
-		return nil, fmt.Errorf("is larger than %d MiB", maxFile>>20)
+		return "", tooLarge
 	}
-	// One byte more than the size says, so that io.ReadAll's growth is not paid for a large file.
-	data := make([]byte, 0, info.Size()+1)
-	for {
-		n, err := f.Read(data[len(data):cap(data)])
-		data = data[:len(data)+n]
-		switch {
-		case errors.Is(err, io.EOF):
-			return data, nil
-		case err != nil:
-			return nil, err
-		case len(data) > maxFile:
-			return nil, fmt.Errorf("is larger than %d MiB", maxFile>>20)
-		case len(data) == cap(data):
-			data = append(data, 0)[:len(data)]
-		}
+	var text strings.Builder // which, other than io.ReadAll, makes a string without a second copy
+	text.Grow(int(info.Size()))
+	n, err := io.Copy(&text, io.LimitReader(f, maxFile+1))
+	if n > maxFile {
+		return "", tooLarge
 	}
+	if err != nil {
+		return "", err
+	}
+	return text.String(), nil
 }

@@ -157,8 +157,8 @@ func (d *Daemon) listen(c *config.Config) (*predecessor, *resolver.Resolver, err
 // keep stores the text of a configuration, without which what was decided under it can't be
 // explained later; not its secrets, which many more may read there. It is the last to need the text.
 func (d *Daemon) keep(c *config.Config) {
-	d.store.PutConfig(c.Hash, string(config.Redacted(c.Text)))
-	c.Text = nil
+	d.store.PutConfig(c.Hash, config.Redacted(c.Text))
+	c.Text = ""
 }
 
 // abandon gives back what a failed start took.

@@ -133,11 +133,11 @@ func (h *History) Config(hash string) (*config.Config, error) {
 		return nil, fmt.Errorf("the configuration %s is not in the history", hash)
 	}
 	// Redacted is how it is stored now; older rows have it all, and all must compare.
-	c, report := config.Parse("the configuration of then", config.Redacted([]byte(text)))
+	c, report := config.Parse("the configuration of then", []byte(config.Redacted(text)))
 	if c == nil {
 		return nil, fmt.Errorf("the configuration %s of then is not valid any more: %w", hash, report.Err())
 	}
-	c.Text = nil
+	c.Text = ""
 	h.configs[hash] = c
 	return c, nil
 }

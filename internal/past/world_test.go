@@ -84,7 +84,7 @@ func (w *world) pass(d time.Duration) {
 
 func (w *world) start() {
 	w.t.Helper()
-	w.store.PutConfig(w.config.Hash, string(w.config.Text))
+	w.store.PutConfig(w.config.Hash, w.config.Text)
 	w.mu.Lock()
 	saved := engine.Saved{Endpoints: maps.Clone(w.saved.Endpoints), Memories: maps.Clone(w.saved.Memories), Addresses: maps.Clone(w.saved.Addresses)}
 	w.mu.Unlock()
@@ -197,7 +197,7 @@ func (w *world) run(n int) {
 				break
 			}
 			c := parseText(w.t, w.texts[w.rnd.IntN(len(w.texts))])
-			w.store.PutConfig(c.Hash, string(c.Text))
+			w.store.PutConfig(c.Hash, c.Text)
 			if err := w.engine.Apply(ctx, c); err != nil {
 				w.t.Fatal(err)
 			}
