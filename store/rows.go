@@ -159,10 +159,23 @@ type configRow struct {
 }
 
 func (c *configRow) kind() string { return "config" }
+// write does in three statements what one could, since each value of an expression is a copy of a text that may have a
+// megabyte, and SQLite's allocator keeps what it once had.
 func (c *configRow) write(w *writer) error {
-	return w.exec(`INSERT INTO config (at_ms, hash, text)
-		SELECT ?1, ?2, CASE WHEN EXISTS (SELECT 1 FROM config WHERE hash = ?2 AND text = ?3) THEN '' ELSE ?3 END`,
-		c.at.UnixMilli(), c.hash, c.text)
+	text, known := c.text, false
+	if err := w.one(&known, "SELECT 1 FROM config WHERE hash = ? LIMIT 1", c.hash); err != nil {
+		return err
+	}
+	if known {
+		same := false
+		if err := w.one(&same, "SELECT 1 FROM config WHERE hash = ? AND text = ? LIMIT 1", c.hash, text); err != nil {
+			return err
+		}
+		if same {
+			text = ""
+		}
+	}
+	return w.exec("INSERT INTO config (at_ms, hash, text) VALUES (?, ?, ?)", c.at.UnixMilli(), c.hash, text)
 }
 
 func (c *CurrentState) kind() string { return "current" }
