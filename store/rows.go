@@ -159,6 +159,7 @@ type configRow struct {
 }
 
 func (c *configRow) kind() string { return "config" }
+
 // write does in three statements what one could, since each value of an expression is a copy of a text that may have a
 // megabyte, and SQLite's allocator keeps what it once had.
 func (c *configRow) write(w *writer) error {
