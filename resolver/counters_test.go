@@ -125,7 +125,7 @@ func BenchmarkForward(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(patience))
 		for range udpBatch {
 			if _, err := c.Read(buf); err != nil {
 				b.Fatal(err)

@@ -123,6 +123,9 @@ func TestR73OldestGoes(t *testing.T) {
 	for i := range 400 {
 		b, _ := question(fmt.Sprintf("h%d.example.", i), dns.TypeA).Pack()
 		hanging = append(hanging, send(t, f, b, false, nil))
+		if i%20 == 19 { // more at once might not fit into the upstream's socket
+			eventually(t, "the upstream has them", func() bool { return u.queries.Load() > int64(i) })
+		}
 	}
 	if r := ask(t, f, question("next.example.", dns.TypeA), false); len(r.Answer) != 1 {
 		t.Errorf("%v", r)

@@ -13,12 +13,12 @@ import (
 // sendTo sends a query over UDP or TCP and returns where its reply is read from.
 func sendTo(t *testing.T, r *Resolver, network string, m *dns.Msg) *dns.Conn {
 	t.Helper()
-	c, err := dns.DialTimeout(network, r.Addrs()[0].String(), 5*time.Second)
+	c, err := dns.DialTimeout(network, r.Addrs()[0].String(), patience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	if err := c.WriteMsg(m); err != nil {
 		t.Fatal(err)
 	}

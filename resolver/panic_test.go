@@ -99,7 +99,7 @@ func TestPanicAfterReply(t *testing.T) {
 		}
 	}
 	buf := make([]byte, 512)
-	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(patience))
 	for range 3 {
 		n, err := c.Read(buf)
 		m := new(dns.Msg)

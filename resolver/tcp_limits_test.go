@@ -17,15 +17,16 @@ import (
 // a time of its own.
 func TestR46Timeouts(t *testing.T) {
 	r := serveTCP(t, func(l *tcpLimits) {
-		l.idle, l.frame, l.tick = 300*time.Millisecond, 300*time.Millisecond, 20*time.Millisecond
+		l.idle, l.frame, l.tick = time.Second, time.Second, 20*time.Millisecond
 	})
 	msg := frame(pack(t, query(tName, dns.TypeA)))
-	idle, drip := dial(t, r.Addrs()[0]), dial(t, r.Addrs()[0])
+	idle := dial(t, r.Addrs()[0])
 	if _, err := idle.Write(msg); err != nil {
 		t.Fatal(err)
 	}
 	wantA(t, readMsg(t, idle))
 	// A whole query and a part of one, then silence or drops: neither helps.
+	drip := dial(t, r.Addrs()[0])
 	if _, err := drip.Write(append(msg, msg[:5]...)); err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +38,7 @@ func TestR46Timeouts(t *testing.T) {
 			select {
 			case <-stop:
 				return
-			case <-time.After(40 * time.Millisecond):
+			case <-time.After(80 * time.Millisecond):
 				if _, err := drip.Write(msg[i : i+1]); err != nil {
 					return
 				}

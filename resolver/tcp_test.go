@@ -235,7 +235,7 @@ func TestR98StopJoins(t *testing.T) {
 	eventually(t, "listeners stopped", func() bool { return r.endpoints[0].udp[0].stopping.Load() })
 	close(release)
 	buf := make([]byte, 512)
-	_ = udp.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = udp.SetReadDeadline(time.Now().Add(patience))
 	if n, err := udp.Read(buf); err != nil || binary.BigEndian.Uint16(buf[6:]) != 1 {
 		t.Errorf("the query in flight got %d bytes, %v", n, err)
 	}

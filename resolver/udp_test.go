@@ -45,7 +45,7 @@ func TestR9R11Silence(t *testing.T) {
 			t.Fatal(err)
 		}
 		buf := make([]byte, 4096)
-		_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(patience))
 		n, err := c.Read(buf)
 		if err != nil {
 			t.Fatal(err)
@@ -81,7 +81,7 @@ func TestR75Burst(t *testing.T) {
 	}
 	seen := make(map[uint16]bool)
 	buf := make([]byte, 4096)
-	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(patience))
 	for len(seen) < burst {
 		n, err := c.Read(buf)
 		if err != nil {
@@ -197,7 +197,7 @@ func TestPanicIsContained(t *testing.T) {
 		}
 	}
 	buf := make([]byte, 512)
-	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(patience))
 	for range 4 { // the bomb goes off when its reply was already made
 		if _, err := c.Read(buf); err != nil {
 			t.Fatal(err)

@@ -40,7 +40,7 @@ func askAlways(t *testing.T, to netip.AddrPort, m *dns.Msg) *askers {
 				return
 			default:
 			}
-			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+			_ = c.SetDeadline(time.Now().Add(patience))
 			if _, err := c.Write(msg); err != nil {
 				t.Error(err)
 				return
