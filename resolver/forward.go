@@ -40,6 +40,7 @@ type forwarder struct {
 	panics    atomic.Uint64
 	loops     atomic.Uint64
 	jostled   atomic.Uint64
+	waiting   atomic.Int64 // clients that wait, of all lanes
 
 	wg sync.WaitGroup // prober, network watch, lanes
 

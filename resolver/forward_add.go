@@ -3,6 +3,8 @@ package resolver
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"net/netip"
+	"slices"
 
 	"hard/internal/bug"
 	"hard/internal/wire"
@@ -103,7 +105,7 @@ func (l *lane) add(c *upConf, r *request, tcp bool, lookup chan<- []byte) {
 	q := r.q
 	bucket := uint16(0)
 	if lookup == nil {
-		bucket = uint16(maphash.Comparable(hashSeed, r.from.peer()) % uint64(len(l.clients)))
+		bucket = bucketOf(r.from.peer())
 	}
 	key, share := shareKey(r.msg, q, tcp)
 	share = share && lookup == nil
@@ -114,8 +116,9 @@ func (l *lane) add(c *upConf, r *request, tcp bool, lookup chan<- []byte) {
 			return
 		}
 	}
-	if l.inflight >= c.perLane {
-		l.jostle()
+	if !l.makeRoom(c, bucket, lookup != nil) {
+		l.replyRcode(&client{asked: q.Asked, from: r.from}, r.msg[wire.HeaderLen:q.QEnd], wire.ServFail, busyOption)
+		return
 	}
 	fl := l.newFlight()
 	fl.msg = append(fl.buf[:0], r.msg[:min(len(r.msg), int(q.End))]...)
@@ -124,8 +127,7 @@ func (l *lane) add(c *upConf, r *request, tcp bool, lookup chan<- []byte) {
 	fl.stream, fl.deadline = tcp, 0
 	fl.hash, fl.key = hash, key // 0: not to be cached
 	fl.client = client{asked: q.Asked, from: r.from, lookup: lookup, bucket: bucket}
-	l.inflight++
-	l.clients[bucket]++
+	l.waits(bucket)
 	if q.EDNS {
 		n := q.ForwardOPT(fl.msg)
 		if n == 0 {
@@ -145,6 +147,11 @@ func (l *lane) add(c *upConf, r *request, tcp bool, lookup chan<- []byte) {
 	if !l.launch(fl, nil) {
 		l.fail(fl, wire.EDENoReachable)
 	}
+}
+
+// bucketOf is a client's place in lane.clients. Two may share one, so a client counts as heavy only by a margin.
+func bucketOf(client netip.AddrPort) uint16 {
+	return uint16(maphash.Comparable(hashSeed, client) % clientBuckets)
 }
 
 var hashSeed = maphash.MakeSeed()
@@ -204,38 +211,75 @@ func (l *lane) findEqual(hash, key uint64, r *request) *flight {
 
 // join adds r's client to fl (requirement 56).
 func (l *lane) join(fl *flight, r *request, bucket uint16) {
-	if l.inflight >= fl.conf.perLane {
-		l.jostle()
-		if fl.conf == nil { // it was fl that went
-			cl := client{asked: r.q.Asked, from: r.from}
-			l.replyError(&cl, r.msg[wire.HeaderLen:r.q.QEnd], wire.EDENoReachable)
-			return
-		}
+	if !l.makeRoom(fl.conf, bucket, false) || fl.conf == nil { // refused, or it was fl that went
+		l.replyRcode(&client{asked: r.q.Asked, from: r.from}, r.msg[wire.HeaderLen:r.q.QEnd], wire.ServFail, busyOption)
+		return
 	}
 	c := &client{asked: r.q.Asked, from: r.from, bucket: bucket, next: fl.more}
 	if q := r.msg[wire.HeaderLen:r.q.QEnd]; string(q) != string(fl.question()) {
 		c.question = append([]byte(nil), q...)
 	}
 	fl.more = c
+	l.waits(bucket)
+}
+
+// waits counts one more client of bucket that waits; freeFlight takes it away.
+func (l *lane) waits(bucket uint16) {
 	l.inflight++
 	l.clients[bucket]++
+	l.f.waiting.Add(1)
 }
 
-// jostle makes room: the oldest flight goes, with SERVFAIL (requirement 73), but
-// of the oldest ones the first whose client has the most waiting: who floods
-// pushes out its own.
-func (l *lane) jostle() {
-	victim, most := l.oldest, uint16(0)
-	if victim == nil {
-		return
-	}
-	for fl, n := l.oldest, 0; fl != nil && n < jostleLook; fl, n = fl.nextAge, n+1 {
-		if c := l.clients[fl.client.bucket]; c > most {
-			victim, most = fl, c
-		}
+// busyOption is the extended error of who gets SERVFAIL because too many wait.
+var busyOption = wire.EDEOption(wire.EDENoReachable, "too many queries wait for upstreams")
+
+// makeRoom reports whether one more query, of a client of bucket, may wait. Beyond max_inflight somebody gets
+// SERVFAIL at once: the newcomer, unless there is one who should rather go. With must the newcomer stays in any
+// case: it is our own.
+func (l *lane) makeRoom(c *upConf, bucket uint16, must bool) bool {
+	if l.f.waiting.Load() < int64(c.inflight) {
+		return true
 	}
 	l.f.jostled.Add(1)
-	l.fail(victim, wire.EDENoReachable)
+	victim := l.victim(bucket, min(uint16(c.inflight/8), 8))
+	if victim == nil && must {
+		victim = l.oldest
+	}
+	if victim == nil {
+		return must
+	}
+	l.failWith(victim, busyOption)
+	return true
 }
 
-const jostleLook = 64 // flights that jostle looks at
+// victim is the flight that goes in place of a newcomer of bucket; nil: none should. It is the oldest one, but for those
+// of clients that have few: who floods pushes out its own (requirement 73). It goes if its client has far more waiting
+// than the newcomer's (more than twice as many and margin: a stub asks for A and AAAA from one socket), or if it hangs: it
+// has waited for a whole attempt_timeout, and others shall not be refused because of it.
+func (l *lane) victim(bucket, margin uint16) *flight {
+	most := slices.Max(l.clients[:])
+	now := l.f.now()
+	for fl := l.oldest; fl != nil; fl = fl.nextAge {
+		if 2*l.weight(fl) < most {
+			continue
+		}
+		if most > 2*(l.clients[bucket]+1)+margin || fl.hangs(now) {
+			return fl
+		}
+		return nil
+	}
+	return nil
+}
+
+// weight is the number of queries waiting of that client of fl which has the most.
+func (l *lane) weight(fl *flight) (most uint16) {
+	for c := range fl.each {
+		most = max(most, l.clients[c.bucket])
+	}
+	return most
+}
+
+// hangs reports whether fl, which may not have been sent yet, has waited for longer than one attempt may take.
+func (fl *flight) hangs(now int64) bool {
+	return fl.deadline != 0 && now-(fl.deadline-fl.conf.total) > fl.conf.attempt
+}

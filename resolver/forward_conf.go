@@ -12,14 +12,14 @@ import (
 
 // upConf is one configuration of the forwarder. Immutable.
 type upConf struct {
-	all     []*upstream // each once
-	main    *upSet
-	routes  []route // longest suffix first
-	fastest bool
-	attempt int64 // nanoseconds
-	total   int64
-	perLane int // queries waiting in each lane
-	cache   *cache
+	all      []*upstream // each once
+	main     *upSet
+	routes   []route // longest suffix first
+	fastest  bool
+	attempt  int64 // nanoseconds
+	total    int64
+	inflight int // queries that may wait
+	cache    *cache
 }
 
 // upSet is an ordered list of upstreams that stand for one another.
@@ -99,15 +99,14 @@ func (f *forwarder) rebuildLocked() (dropped []*upstream, err error) {
 	o := &f.opts
 	before := f.conf.Load()
 	c := &upConf{
-		fastest: o.Fastest,
-		attempt: int64(orDefault(o.AttemptTimeout, defaultAttempt)),
-		total:   int64(orDefault(o.TotalTimeout, defaultTotal)),
+		fastest:  o.Fastest,
+		attempt:  int64(orDefault(o.AttemptTimeout, defaultAttempt)),
+		total:    int64(orDefault(o.TotalTimeout, defaultTotal)),
+		inflight: o.MaxInflight,
 	}
-	inflight := o.MaxInflight
-	if inflight <= 0 {
-		inflight = defaultInflight
+	if c.inflight <= 0 {
+		c.inflight = defaultInflight
 	}
-	c.perLane = max(1, (inflight+len(f.lanes)-1)/len(f.lanes))
 	known := make(map[string]*upstream)
 	if before != nil {
 		for _, u := range before.all {

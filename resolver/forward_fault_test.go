@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -67,29 +68,116 @@ func TestUpstreamDiesUnderLoad(t *testing.T) {
 // R73: who floods does not push out others.
 func TestR73Fairness(t *testing.T) {
 	u := newFarEnd(t, silent)
-	o := optionsTo(u)
+	o := patient(optionsTo(u))
 	o.MaxInflight = 100
 	f := testForwarder(t, o)
-	from := func(port uint16, name string) <-chan []byte {
-		b, _ := question(name, dns.TypeA).Pack()
-		ch := make(chan []byte, 1)
-		var q wire.Query
-		q.Parse(b)
-		a := testAsker(false, func(m []byte) { ch <- m })
-		a.addr = mmsg.AddrFrom(addrPort("127.0.0.1", port))
-		f.query(&request{msg: b, q: &q, from: a})
-		f.flush()
-		return ch
+	apart := func(port uint16) bool {
+		return bucketOf(addrPort("127.0.0.1", port)) != bucketOf(addrPort("127.0.0.1", 2000))
 	}
-	quiet := from(1000, "quiet.example.")
+	quiet, late := uint16(1000), uint16(1100)
+	for !apart(quiet) {
+		quiet++
+	}
+	for !apart(late) {
+		late++
+	}
+	before := sendFrom(t, f, quiet, "quiet.example.")
+	var flood []<-chan []byte
 	for i := range 500 {
-		from(2000, fmt.Sprintf("flood%d.example.", i))
+		flood = append(flood, sendFrom(t, f, 2000, fmt.Sprintf("flood%d.example.", i)))
 	}
-	if len(quiet) != 0 {
-		t.Error("the quiet client's query was pushed out")
+	after := []<-chan []byte{sendFrom(t, f, late, "late0.example."), sendFrom(t, f, late, "late1.example.")}
+	for _, ch := range append(after, before) {
+		if len(ch) != 0 {
+			t.Error("a quiet client's query was refused or pushed out")
+		}
 	}
-	if f.jostled.Load() < 350 {
-		t.Errorf("%d jostled", f.jostled.Load())
+	if n := f.jostled.Load(); n != 403 {
+		t.Errorf("%d pushed out or refused, want 401 of the flood for itself and two for the late client", n)
+	}
+	if n := f.waiting.Load(); n != 100 {
+		t.Errorf("%d wait", n)
+	}
+	gone := 0
+	for _, ch := range flood[:99] {
+		gone += len(ch)
+	}
+	if gone != 2 {
+		t.Errorf("%d of the flood's first were pushed out, want one for each late query", gone)
+	}
+	for i, ch := range flood[99:] {
+		if len(ch) != 1 {
+			t.Errorf("%d of the flood, beyond the limit, was not refused at once", 99+i)
+		}
+	}
+}
+
+// sendFrom puts a query of the client at a port of 127.0.0.1 in.
+func sendFrom(t testing.TB, f *forwarder, port uint16, name string) <-chan []byte {
+	t.Helper()
+	b, err := withOPT(question(name, dns.TypeA)).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ch := make(chan []byte, 1)
+	var q wire.Query
+	q.Parse(b)
+	a := testAsker(false, func(m []byte) { ch <- bytes.Clone(m) })
+	a.addr = mmsg.AddrFrom(addrPort("127.0.0.1", port))
+	f.query(&request{msg: b, q: &q, from: a})
+	f.flush()
+	return ch
+}
+
+// Contract section 2: beyond max_inflight SERVFAIL at once, to the newcomer, and those before go on waiting: whether
+// one client asks, as many as there are queries, or each two, and whatever lanes the names fall to.
+func TestMaxInflight(t *testing.T) {
+	clients := map[string]func(i int) uint16{
+		"one client":      func(int) uint16 { return 2000 },
+		"a client each":   func(i int) uint16 { return 2000 + uint16(i) },
+		"a client of two": func(i int) uint16 { return 2000 + uint16(i/2) },
+	}
+	for what, port := range clients {
+		t.Run(what, func(t *testing.T) {
+			const most, more = 10, 5
+			u := newFarEnd(t, silent)
+			o := patient(optionsTo(u))
+			o.MaxInflight = most
+			f := testForwarder(t, o)
+			var waiting []<-chan []byte
+			for i := range most {
+				waiting = append(waiting, sendFrom(t, f, port(i), fmt.Sprintf("n%d.example.", i)))
+			}
+			for i := range more {
+				r := wait(t, sendFrom(t, f, port(most+i), fmt.Sprintf("more%d.example.", i)))
+				if r.Rcode != dns.RcodeServerFailure || ede(r) != 22 {
+					t.Errorf("one too many: %v", r)
+				}
+			}
+			r := wait(t, sendFrom(t, f, port(most+more), "n3.example.")) // would share another's query
+			if r.Rcode != dns.RcodeServerFailure || ede(r) != 22 {
+				t.Errorf("an equal question: %v", r)
+			}
+			for i, ch := range waiting {
+				if len(ch) != 0 {
+					t.Errorf("%d waits no longer", i)
+				}
+			}
+			u.set(answerA)
+			for _, l := range f.lanes { // its turn again, without waiting a minute
+				l.mu.Lock()
+				for l.oldest != nil {
+					l.fail(l.oldest, wire.EDENoReachable)
+				}
+				l.mu.Unlock()
+			}
+			if r := wait(t, sendFrom(t, f, 999, "again.example.")); r.Rcode != dns.RcodeSuccess {
+				t.Errorf("with room again: %v", r)
+			}
+			if n := f.waiting.Load(); n != 0 {
+				t.Errorf("%d still wait", n)
+			}
+		})
 	}
 }
 

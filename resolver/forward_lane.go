@@ -35,16 +35,16 @@ type lane struct {
 	equal     []*flight      // flights by question, chained; len is a power of two
 	oldest    *flight        // all flights, by age
 	newest    *flight
-	inflight  int         // clients waiting, so at least the number of flights
-	clients   [512]uint16 // of those, by hash of the client
-	hedges    float64     // budget for hedging upstreams that do answer
-	freeF     *flight     // chained by hnext
-	freeA     *attempt    // chained by hnext
-	wheel     wheel       // of attempts
-	socks     []*sock     // by index; nil = free
-	freeSocks []int       // free indexes of socks
-	open      int         // sockets
-	stopped   bool        // no more sockets
+	inflight  int                   // clients waiting, so at least the number of flights
+	clients   [clientBuckets]uint16 // of those, by bucketOf
+	hedges    float64               // budget for hedging upstreams that do answer
+	freeF     *flight               // chained by hnext
+	freeA     *attempt              // chained by hnext
+	wheel     wheel                 // of attempts
+	socks     []*sock               // by index; nil = free
+	freeSocks []int                 // free indexes of socks
+	open      int                   // sockets
+	stopped   bool                  // no more sockets
 	nextSweep int64
 	tx        *mmsg.Sender
 	batch     [sendBatch]*attempt // scratch of send
@@ -118,10 +118,11 @@ type attempt struct {
 }
 
 const (
-	maxPackets = 20 // upstream packets for one flight (requirement 71)
-	hedgeShare = 0.1
-	hedgeBurst = 16
-	tableSize  = 4096
+	maxPackets    = 20 // upstream packets for one flight (requirement 71)
+	hedgeShare    = 0.1
+	hedgeBurst    = 16
+	tableSize     = 4096
+	clientBuckets = 2048
 )
 
 func newLane(f *forwarder, index int) *lane {
@@ -224,6 +225,7 @@ func (l *lane) freeFlight(fl *flight) {
 	for c := range fl.each {
 		l.clients[c.bucket]--
 		l.inflight--
+		l.f.waiting.Add(-1)
 	}
 	if l.inflight == 0 && l.f.stopping.Load() {
 		select {

@@ -239,12 +239,15 @@ func (c *client) transport() wire.Transport {
 }
 
 // fail ends fl with SERVFAIL and an extended error for every client.
-func (l *lane) fail(fl *flight, ede uint16) {
+func (l *lane) fail(fl *flight, ede uint16) { l.failWith(fl, l.edeOption(ede)) }
+
+// failWith is fail with a ready-made option.
+func (l *lane) failWith(fl *flight, ede []byte) {
 	if c := fl.conf.cache; c != nil && c.serveStale(l, fl) {
 		return
 	}
 	for c := range fl.each {
-		l.replyError(c, fl.questionOf(c), ede)
+		l.replyRcode(c, fl.questionOf(c), wire.ServFail, ede)
 	}
 	l.freeFlight(fl)
 }
