@@ -150,7 +150,7 @@ func New(o Options) (*Engine, error) {
 	}
 	e.forgetStrangers()
 	e.succeeds = o.Saved.Live
-	e.o.Saved = Saved{} // all taken over
+	e.o.Saved, e.o.Config = Saved{}, nil // all taken over; a reload shall not keep the first configuration alive
 	if !e.succeeds {
 		e.checkpoint("start", now)
 	}
