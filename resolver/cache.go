@@ -168,6 +168,9 @@ func (c *cache) store(fl *flight, m []byte, rep *wire.Reply, now int64) {
 	}
 	ttl := replyTTL(m, rep)
 	if ttl == 0 {
+		if goodRcode(rep.Rcode) { // not to be kept, but what was kept is no longer true, or not for later
+			c.drop(flightKey(fl))
+		}
 		return
 	}
 	e := &cacheEntry{key: flightKey(fl), msg: append([]byte(nil), m[:rep.End]...), stored: now, ttl: int64(ttl) * int64(time.Second)}
@@ -180,6 +183,14 @@ func (c *cache) store(fl *flight, m []byte, rep *wire.Reply, now int64) {
 	c.bytes += e.size()
 	for len(c.entries) > c.opts.MaxEntries || c.bytes > c.maxBytes {
 		c.removeLocked(c.byUse.Back())
+	}
+}
+
+func (c *cache) drop(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if el := c.entries[key]; el != nil {
+		c.removeLocked(el)
 	}
 }
 

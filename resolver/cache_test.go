@@ -11,8 +11,7 @@ import (
 
 func cachingForwarder(t *testing.T, u *farEnd, entries int, stale time.Duration) *forwarder {
 	t.Helper()
-	o := optionsTo(u)
-	o.AttemptTimeout, o.TotalTimeout = 100*time.Millisecond, 200*time.Millisecond
+	o := patient(optionsTo(u))
 	o.Cache = CacheOptions{Enabled: true, MaxEntries: entries, ServeStale: stale}
 	return testForwarder(t, o)
 }
@@ -83,24 +82,58 @@ func TestR55NotCached(t *testing.T) {
 	}
 }
 
-// RFC 8767: stale answers with EDE 3, only while upstreams fail, and not for ever.
+// RFC 8767: stale answers with EDE 3, only while upstreams fail, and not for ever. Silence for one attempt_timeout is a
+// failure, long before total_timeout, and so is an error.
 func TestServeStale(t *testing.T) {
+	for name, failing := range map[string]func([]byte, bool) [][]byte{
+		"silent": silent, "SERVFAIL": withRcode(dns.RcodeServerFailure), "REFUSED": withRcode(dns.RcodeRefused),
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := newFarEnd(t, answerA)
+			o := patient(optionsTo(u)) // total_timeout is more than this test waits for
+			o.AttemptTimeout = 100 * time.Millisecond
+			o.Cache = CacheOptions{Enabled: true, MaxEntries: 100, ServeStale: time.Hour}
+			f := testForwarder(t, o)
+			s := withOPT(question("s.example.", dns.TypeA))
+			ask(t, f, s, false)
+			age(f, 2*time.Minute)
+			u.set(failing)
+			for range 2 {
+				r := ask(t, f, s, false)
+				if r.Rcode != dns.RcodeSuccess || len(r.Answer) != 1 || r.Answer[0].Header().Ttl != staleTTL || ede(r) != 3 {
+					t.Errorf("stale: %v", r)
+				}
+			}
+			other := withOPT(question("other.example.", dns.TypeA))
+			u.set(withRcode(dns.RcodeServerFailure))
+			if r := ask(t, f, other, false); r.Rcode != dns.RcodeServerFailure || ede(r) != -1 {
+				t.Errorf("never known: %v", r)
+			}
+			age(f, 2*time.Hour)
+			if r := ask(t, f, s, false); r.Rcode != dns.RcodeServerFailure {
+				t.Errorf("too stale: %v", r)
+			}
+			u.set(answerA)
+			if r := ask(t, f, s, false); len(r.Answer) != 1 || r.Answer[0].Header().Ttl <= staleTTL || ede(r) != -1 {
+				t.Errorf("upstream is back: %v", r)
+			}
+		})
+	}
+}
+
+// An upstream's denial is an answer: what it denies is not served stale.
+func TestDenialIsNotStale(t *testing.T) {
 	u := newFarEnd(t, answerA)
 	f := cachingForwarder(t, u, 100, time.Hour)
-	ask(t, f, withOPT(question("s.example.", dns.TypeA)), false)
+	ask(t, f, question("gone.example.", dns.TypeA), false)
 	age(f, 2*time.Minute)
-	u.set(silent)
-	r := ask(t, f, withOPT(question("s.example.", dns.TypeA)), false)
-	if len(r.Answer) != 1 || r.Answer[0].Header().Ttl != staleTTL || ede(r) != 3 {
-		t.Errorf("stale: %v", r)
+	u.set(withRcode(dns.RcodeNameError))
+	if r := ask(t, f, question("gone.example.", dns.TypeA), false); r.Rcode != dns.RcodeNameError {
+		t.Errorf("%v", r)
 	}
-	age(f, 2*time.Hour)
-	if r = ask(t, f, withOPT(question("s.example.", dns.TypeA)), false); r.Rcode != dns.RcodeServerFailure {
-		t.Errorf("too stale: %v", r)
-	}
-	u.set(answerA)
-	if r = ask(t, f, withOPT(question("s.example.", dns.TypeA)), false); len(r.Answer) != 1 || ede(r) != -1 {
-		t.Errorf("upstream is back: %v", r)
+	u.set(withRcode(dns.RcodeServerFailure))
+	if r := ask(t, f, question("gone.example.", dns.TypeA), false); r.Rcode != dns.RcodeServerFailure {
+		t.Errorf("denied, without an SOA to keep that by, and now alive again: %v", r)
 	}
 }
 

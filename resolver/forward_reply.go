@@ -133,6 +133,9 @@ func (l *lane) keepError(fl *flight, u *upstream, m []byte) {
 
 // passError answers fl with the first error that an upstream gave.
 func (l *lane) passError(fl *flight) {
+	if c := fl.conf.cache; c != nil && c.serveStale(l, fl) { // an error is no refresh: RFC 8767 section 5
+		return
+	}
 	buf := append(fl.bad, make([]byte, fitRoom)...)
 	n := len(fl.bad)
 	fl.bad = nil
