@@ -10,13 +10,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"mime"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"hard/internal/bug"
+	"hard/internal/wire"
 )
 
 // httpsAsker asks one upstream over HTTPS (RFC 8484), by POST, over HTTP/2
@@ -153,13 +156,28 @@ func (a *httpsAsker) postOnce(msg []byte) ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != dnsMessage || len(m) > 65535:
+	case resp.StatusCode != http.StatusOK || !isDNSMessage(resp.Header.Get("Content-Type")) || len(m) > 65535:
 		return nil, fmt.Errorf("%w: HTTP status %d, %q", errBadFrame, resp.StatusCode, resp.Header.Get("Content-Type"))
 	case !answersQuery(m, msg):
 		return nil, fmt.Errorf("%w: other question", errBadFrame)
 	}
+	takeAge(m, resp.Header.Get("Age"))
 	binary.BigEndian.PutUint16(m, id)
 	return m, nil
+}
+
+func isDNSMessage(contentType string) bool {
+	kind, _, err := mime.ParseMediaType(contentType)
+	return err == nil && kind == dnsMessage
+}
+
+// takeAge lowers the TTLs of m by the seconds for which an HTTP cache has held it (RFC 8484 section 5.1).
+func takeAge(m []byte, header string) {
+	age, err := strconv.ParseUint(header, 10, 32)
+	var rep wire.Reply
+	if err == nil && age > 0 && rep.Parse(m) {
+		wire.AgeTTLs(m, rep.QEnd, uint32(age), 0)
+	}
 }
 
 func (a *httpsAsker) reset() { a.transport.CloseIdleConnections() }

@@ -18,6 +18,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -124,7 +125,7 @@ func forwardTLSLog(t *testing.T, s Server, roots *x509.CertPool, log io.Writer) 
 	t.Helper()
 	f := makeForwarder(slog.New(slog.NewTextHandler(log, nil)), 1)
 	f.roots = roots
-	if err := f.SetUpstreams(UpstreamOptions{Servers: []Server{s}}); err != nil {
+	if err := f.SetUpstreams(patient(UpstreamOptions{Servers: []Server{s}})); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.start(); err != nil {
@@ -175,27 +176,85 @@ func TestTLSUpstream(t *testing.T) {
 
 // RFC 8484: POST over HTTP/2 to the fixed address.
 func TestHTTPSUpstream(t *testing.T) {
-	cert, roots := certificate(t, "doh.example")
 	var proto atomic.Value
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	f := forwardHTTPS(t, func(w http.ResponseWriter, r *http.Request) {
 		proto.Store(r.Proto + " " + r.Method + " " + r.Host)
-		q, _ := io.ReadAll(r.Body)
-		w.Header().Set("Content-Type", dnsMessage)
-		_, _ = w.Write(answerA(q, true)[0])
-	}))
-	srv.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
-	srv.EnableHTTP2 = true
-	srv.StartTLS()
-	t.Cleanup(srv.Close)
-	s := Server{Kind: HTTPS, Addr: netip.MustParseAddrPort(srv.Listener.Addr().String()), ServerName: "doh.example",
-		URL: "https://doh.example/dns-query"}
-	f := forwardTLS(t, s, roots)
+		answerHTTPS(w, r)
+	})
 	q := question("Doh.example.", dns.TypeA)
 	if r := ask(t, f, q, false); len(r.Answer) != 1 || r.Id != q.Id || r.Question[0] != q.Question[0] {
 		t.Errorf("reply: %v", r)
 	}
 	if got := proto.Load(); got != "HTTP/2.0 POST doh.example" {
 		t.Errorf("request was %v", got)
+	}
+}
+
+// forwardHTTPS starts a forwarder to an HTTPS upstream with that handler.
+func forwardHTTPS(t *testing.T, h http.HandlerFunc) *forwarder {
+	t.Helper()
+	cert, roots := certificate(t, "doh.example")
+	srv := httptest.NewUnstartedServer(h)
+	srv.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	return forwardTLS(t, Server{Kind: HTTPS, Addr: netip.MustParseAddrPort(srv.Listener.Addr().String()), ServerName: "doh.example",
+		URL: "https://doh.example/dns-query"}, roots)
+}
+
+func answerHTTPS(w http.ResponseWriter, r *http.Request) {
+	q, _ := io.ReadAll(r.Body)
+	if w.Header().Get("Content-Type") == "" {
+		w.Header().Set("Content-Type", dnsMessage)
+	}
+	_, _ = w.Write(answerA(q, true)[0])
+}
+
+// RFC 8484 section 5.1: what an HTTP cache has held is that much older. A media type may have parameters.
+func TestHTTPSAge(t *testing.T) {
+	for age, ttl := range map[string]uint32{"": 60, "0": 60, "45": 15, "61": 0, "4294967296": 60, "soon": 60} {
+		f := forwardHTTPS(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "Application/DNS-message; charset=binary")
+			if age != "" {
+				w.Header().Set("Age", age)
+			}
+			answerHTTPS(w, r)
+		})
+		if r := ask(t, f, question("age.example.", dns.TypeA), false); len(r.Answer) != 1 || r.Answer[0].Header().Ttl != ttl {
+			t.Errorf("Age %q: %v, want TTL %d", age, r, ttl)
+		}
+	}
+}
+
+// R72: an HTTP/2 server that ends its connections again and again, by GOAWAY, costs no query.
+func TestHTTPSGoAway(t *testing.T) {
+	var n atomic.Int64
+	var peers sync.Map
+	f := forwardHTTPS(t, func(w http.ResponseWriter, r *http.Request) {
+		peers.Store(r.RemoteAddr, true)
+		if n.Add(1)%7 == 0 {
+			w.Header().Set("Connection", "close") // which net/http's server says by GOAWAY
+		}
+		answerHTTPS(w, r)
+	})
+	var waiting []<-chan []byte
+	for i := range 300 {
+		b, _ := question(fmt.Sprintf("g%d.example.", i), dns.TypeA).Pack()
+		waiting = append(waiting, send(t, f, b, false, nil))
+		if i%30 == 29 { // as many at a time
+			for _, ch := range waiting {
+				if r := wait(t, ch); len(r.Answer) != 1 {
+					t.Errorf("reply: %v", r)
+				}
+			}
+			waiting = waiting[:0]
+		}
+	}
+	conns := 0
+	peers.Range(func(any, any) bool { conns++; return true })
+	if conns < 5 {
+		t.Errorf("%d connections: nothing was ended", conns)
 	}
 }
 
