@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
+	"runtime"
 	"time"
 
 	"hard/internal/bug"
@@ -12,10 +13,13 @@ import (
 
 const (
 	// firstGap is the distance of the first probes of new endpoints: as fast as one core can
-	// run them, so that a query that waits for a first verdict gets one ...
+	// run them, so that a query that waits for a first verdict gets one.
 	firstGap = 100 * time.Microsecond
-	// ... and firstWithin is how long the last of very many may wait: a query waits 1 s.
-	firstWithin = 800 * time.Millisecond
+	// firstQuick is how long it goes on like that, for 1,000 endpoints. Those beyond come as half of the
+	// processors can take them, at firstCost each: probe, ranking and history. With 20,000 of them as
+	// fast as they would go, all processors were busy for seconds, and with them whoever answers queries.
+	firstQuick = 100 * time.Millisecond
+	firstCost  = 300 * time.Microsecond
 
 	// slack starts what is due this soon together with what is due, up to a tenth of its
 	// interval. The runtime's timers are good to a millisecond, and with every sleep the
@@ -49,13 +53,12 @@ func (p *Prober) offset(id jobID) uint32 { return uint32(maphash.Comparable(p.se
 
 // firstSlotLocked paces the first probes of new jobs.
 func (p *Prober) firstSlotLocked() moment {
-	now := p.now()
-	slot := max(now, p.first.add(firstGap))
-	if slot > now.add(firstWithin) {
-		return now.add(rand.N(firstWithin)) // too many to pace; the limit of running probes does
+	now, gap := p.now(), firstGap
+	if p.first > now.add(firstQuick) {
+		gap = max(gap, 2*firstCost/time.Duration(runtime.NumCPU()))
 	}
-	p.first = slot
-	return slot
+	p.first = max(now, p.first.add(gap))
+	return p.first
 }
 
 // armLocked sets the timer for the head of the queue.

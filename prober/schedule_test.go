@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -128,9 +129,15 @@ func TestFirstProbesComeQuickly(t *testing.T) {
 		if n := runs.count(); n < 900 || n > 1100 {
 			t.Errorf("%d probes in the first 100 ms; they should be paced", n)
 		}
-		sleep(800 * time.Millisecond)
+		// The rest takes half of the processors.
+		half := 4000 * max(firstGap, 2*firstCost/time.Duration(runtime.NumCPU()))
+		sleep(half / 2)
+		if n := runs.count(); n < 2900 || n > 3100 {
+			t.Errorf("%d probes in the time for 3000", n)
+		}
+		sleep(half/2 + 10*time.Millisecond)
 		if n := runs.count(); n != 5000 {
-			t.Errorf("%d of 5000 first probes after 0.9 s", n)
+			t.Errorf("%d of 5000 first probes", n)
 		}
 	})
 }

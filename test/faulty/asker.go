@@ -127,13 +127,23 @@ type Report struct {
 	Rcodes   map[string]int // replies by response code
 	Wrong    []string       // replies that are not what they should be; some of them
 	WrongN   int
-	Slowest  time.Duration // of the replies
-	Problems []string      // the errors behind Lost; some of them
+	Slowest  time.Duration   // of the replies
+	Times    []time.Duration // of the replies, the first 100,000
+	Problems []string        // the errors behind Lost; some of them
 }
 
 func (r Report) String() string {
-	return fmt.Sprintf("%d asked, %d lost %v, %d wrong %v, by code %v, slowest reply %v",
-		r.Asked, r.Lost, r.Problems, r.WrongN, r.Wrong, r.Rcodes, r.Slowest.Round(10*time.Microsecond))
+	return fmt.Sprintf("%d asked, %d lost %v, %d wrong %v, by code %v, half within %v, 99 %% within %v, slowest reply %v",
+		r.Asked, r.Lost, r.Problems, r.WrongN, r.Wrong, r.Rcodes, r.Percentile(50), r.Percentile(99), r.Slowest.Round(10*time.Microsecond))
+}
+
+// Percentile is the time within which so many in a hundred replies came.
+func (r Report) Percentile(p int) time.Duration {
+	if len(r.Times) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(r.Times))
+	return sorted[min(len(sorted)*p/100, len(sorted)-1)].Round(10 * time.Microsecond)
 }
 
 // Asker asks a list of questions, each on goroutines of its own, until Stop.
@@ -190,6 +200,9 @@ func (a *Asker) note(i int, q Question, r *dns.Msg, took time.Duration, err erro
 		return
 	}
 	rep.Slowest = max(rep.Slowest, took)
+	if len(rep.Times) < 100000 {
+		rep.Times = append(rep.Times, took)
+	}
 	rep.Rcodes[dns.RcodeToString[r.Rcode]]++
 	if text := q.Check(r); text != "" {
 		rep.WrongN++
@@ -205,7 +218,7 @@ func (a *Asker) SoFar(i int) Report {
 	defer a.mu.Unlock()
 	r := *a.by[i]
 	r.Rcodes = maps.Clone(r.Rcodes)
-	r.Wrong, r.Problems = slices.Clone(r.Wrong), slices.Clone(r.Problems)
+	r.Wrong, r.Problems, r.Times = slices.Clone(r.Wrong), slices.Clone(r.Problems), slices.Clone(r.Times)
 	return r
 }
 
