@@ -196,6 +196,18 @@ func (s *score) add(o *score) {
 // share is a part of the oracle's latency.
 func (s *score) share(part time.Duration) float64 { return float64(part) / float64(max(s.best, 1)) }
 
+// longer counts the deaths of these kinds whose address was answered for longer than a bound, by more than the margin of the model.
+func (s *score) longer(bound time.Duration, kinds ...effect) (n int) {
+	for _, k := range kinds {
+		for _, d := range s.deadFor[k] {
+			if d > bound+100*time.Millisecond {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // spells returns median and worst of how long dead addresses of these kinds were answered.
 func (s *score) spells(kinds ...effect) (median, worst, sum time.Duration, n int) {
 	var all []time.Duration

@@ -184,7 +184,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv("HARD_TEST_OUTSIDE") != "" {
 		outside()
 	}
-	testscript.Main(m, map[string]func(){"hard": main})
+	testscript.Main(m, map[string]func(){"hard": func() {
+		completeTime = patience
+		main()
+	}})
 }
 
 const hostConfig = `

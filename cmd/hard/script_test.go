@@ -24,7 +24,7 @@ import (
 //
 //	up CONFIG          start hard with it, and wait until it is asked and answers
 //	exits CODE ARG...  run hard, which must end with that code
-//	until PATTERN ARG...  run hard again and again until its output has the text
+//	until TEXT ARG...  run hard again and again until its output, or its message where it fails, has the text
 //	watch N TEXT ARG...  run hard until N lines began with the text, then interrupt it
 //	fits               no line of the last output is wider than 80 columns
 func TestScripts(t *testing.T) {
@@ -119,15 +119,19 @@ func up(ts *testscript.TestScript, neg bool, args []string) {
 	until(ts, false, []string{"endpoint", "-s", ts.Getenv("SOCKET"), "status"})
 }
 
-// until runs hard until its standard output has a text.
+// until runs hard until its standard output has a text, or where it fails its standard error.
 func until(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: until TEXT ARG...")
 	}
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		err := ts.Exec("hard", args[1:]...)
-		if err == nil && strings.Contains(ts.ReadFile("stdout"), args[0]) {
+		says := "stdout"
+		if err != nil {
+			says = "stderr"
+		}
+		if strings.Contains(ts.ReadFile(says), args[0]) {
 			return
 		}
 		if time.Now().After(deadline) {

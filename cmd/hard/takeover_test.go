@@ -227,12 +227,19 @@ func TestTakeover(t *testing.T) {
 	t.Logf("%d takeovers in %v: %d queries (%.0f a second), %d TCP connections, %d of them again", len(old), took.Round(time.Millisecond),
 		l.asked.Load(), float64(l.asked.Load())/took.Seconds(), l.conns.Load(), l.again.Load())
 	now.stop()
-	s.wholeHistory(len(old) + 1)
+	s.wholeHistory(append(old, now))
 }
 
-// wholeHistory checks that every instance has written its beginning and its end.
-func (s *service) wholeHistory(runs int) {
+// wholeHistory checks that every instance has written its beginning and its end. On a busy machine one may be replaced before it
+// gets the database from the one before it: then it must have said so.
+func (s *service) wholeHistory(runs []*instance) {
 	s.t.Helper()
+	without := 0
+	for _, r := range runs {
+		if strings.Contains(r.log.String(), "not all history could be written") {
+			without++
+		}
+	}
 	r, err := store.OpenReader(filepath.Join(s.dir, "db", "hard.db"))
 	if err != nil {
 		s.t.Fatal(err)
@@ -246,8 +253,9 @@ func (s *service) wholeHistory(runs int) {
 	for _, e := range events {
 		count[e.Kind]++
 	}
-	if count["start"] != runs || count["stop"] != runs {
-		s.t.Errorf("%d starts and %d stops in the history of %d runs", count["start"], count["stop"], runs)
+	whole := len(runs) - without
+	if min(count["start"], count["stop"]) < whole || max(count["start"], count["stop"]) > len(runs) || without > len(runs)/2 {
+		s.t.Errorf("%d starts and %d stops in the history of %d runs, %d of which could not write all", count["start"], count["stop"], len(runs), without)
 	}
 }
 
