@@ -73,7 +73,7 @@ func flagDefs() []flagDef {
 		{names: []string{"l"}, arg: "LEVEL", help: "trace, debug, info, warn or error; LOG_LEVEL in the environment says the same, this flag wins", verbs: serving, to: func(o *options) any { return &o.level }, words: wordLevel},
 		{names: []string{"v"}, help: "the same as -l debug", verbs: serving, to: func(o *options) any { return &o.verbose }},
 		{names: []string{"s"}, arg: "SOCKET", help: "the control socket; [listen].control of the configuration otherwise", to: func(o *options) any { return &o.socket }, words: wordFile},
-		{names: []string{"cold"}, help: "ignore the state that the last run stored", verbs: serving, to: func(o *options) any { return &o.cold }},
+		{names: []string{"cold"}, help: "ignore the state that the last run stored, but for overrides", verbs: serving, to: func(o *options) any { return &o.cold }},
 		{names: []string{"takeover"}, help: "serve in place of the running instance, which is found by its control socket, and lose no query", verbs: serving, to: func(o *options) any { return &o.takeover }},
 		{names: []string{"user"}, arg: "USER", help: "started by root: the user to become once the ports are bound, NAME or UID, or with :GROUP; hard where there is such a user; root stays root", verbs: serving, to: func(o *options) any { return &o.user }},
 		{names: []string{"once"}, help: "tell the story once, check it, exit 0 or 1", verbs: []string{"demo"}, to: func(o *options) any { return &o.once }},

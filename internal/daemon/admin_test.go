@@ -42,7 +42,14 @@ func watch(t *testing.T, text string) *watched {
 		return new(net.Dialer).DialContext(ctx, "unix", w.socket)
 	}, DisableKeepAlives: true}
 	w.unix = &http.Client{Transport: tr, Timeout: patience}
-	eventually(t, "the control socket answers", func() bool {
+	w.listens()
+	return w
+}
+
+// listens waits until the control socket answers.
+func (w *watched) listens() {
+	w.t.Helper()
+	eventually(w.t, "the control socket answers", func() bool {
 		r, err := w.unix.Get("http://hard/v1/stats")
 		if err != nil {
 			return false
@@ -50,7 +57,6 @@ func watch(t *testing.T, text string) *watched {
 		r.Body.Close()
 		return r.StatusCode == 200
 	})
-	return w
 }
 
 // call asks the control API and decodes the reply.

@@ -38,7 +38,7 @@ type Options struct {
 	Level     *slog.LevelVar // the logger's, so that a reload can change it
 	LevelFlag string         // -l, which wins over the file
 	Version   string
-	Cold      bool // ignore the stored state
+	Cold      bool // ignore the stored state; what operators forced stays in force
 
 	Manager  *handover.Manager // the service manager; may be nil
 	TakeOver string            // take over from the instance that waits on this socket; empty: from nobody
@@ -188,10 +188,11 @@ func (d *Daemon) load(before *predecessor, fresh bool) (engine.Saved, []netip.Ad
 		d.log.Info("no stored state, a cold start", "error", err)
 		return engine.Saved{}, nil
 	}
+	saved := savedState(s)
 	if d.o.Cold {
-		return engine.Saved{}, s.Resolvers
+		saved = saved.Cold()
 	}
-	return savedState(s), s.Resolvers
+	return saved, s.Resolvers
 }
 
 // answerTime is what a stop leaves for the answers on their way.

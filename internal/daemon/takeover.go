@@ -131,9 +131,6 @@ func (p *predecessor) sockets() []*os.File {
 
 // saved is the state that was handed over, as the engine wants it.
 func (p *predecessor) saved(cold bool) (engine.Saved, []netip.AddrPort) {
-	if cold {
-		return engine.Saved{Live: true}, p.tale.Resolvers
-	}
 	s := engine.Saved{
 		Live:      true,
 		Endpoints: make(map[rank.Key]engine.SavedEndpoint, len(p.tale.Endpoints)),
@@ -146,6 +143,9 @@ func (p *predecessor) saved(cold bool) (engine.Saved, []netip.AddrPort) {
 	}
 	for _, a := range p.tale.Addresses {
 		s.Addresses[a.Host] = a.Addrs
+	}
+	if cold {
+		s = s.Cold()
 	}
 	return s, p.tale.Resolvers
 }

@@ -182,6 +182,7 @@ type house struct {
 	db   string
 	logs *logBuffer
 
+	cold     bool // the next run ignores the stored state
 	badStore bool // the database is broken on purpose: a stop says that history was lost
 }
 
@@ -250,7 +251,7 @@ func (h *house) run() {
 		h.t.Fatalf("configuration: %v", report.Err())
 	}
 	level := new(slog.LevelVar)
-	d, err := daemon.Start(c, daemon.Options{Load: load, Log: daemon.NewLogger(h.logs, "text", level), Level: level, Version: "test"})
+	d, err := daemon.Start(c, daemon.Options{Load: load, Log: daemon.NewLogger(h.logs, "text", level), Level: level, Version: "test", Cold: h.cold})
 	if err != nil {
 		h.t.Fatal(err)
 	}

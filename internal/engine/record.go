@@ -52,6 +52,16 @@ type Saved struct {
 	Live bool // it is of this moment: a running instance hands it over. Then no age is too high
 }
 
+// Cold is what of it holds for a cold start: what operators forced is nothing that was measured, and which
+// endpoints there were is needed to forget those that are no more.
+func (s Saved) Cold() Saved {
+	c := Saved{Overrides: s.Overrides, Live: s.Live, Endpoints: make(map[rank.Key]SavedEndpoint, len(s.Endpoints))}
+	for k := range s.Endpoints {
+		c.Endpoints[k] = SavedEndpoint{} // no check has its fingerprint
+	}
+	return c
+}
+
 // SavedEndpoint is the stored health of one endpoint.
 type SavedEndpoint struct {
 	Health      rank.Health
