@@ -103,6 +103,32 @@ func TestDeathsInCompany(t *testing.T) {
 	}
 }
 
+// TestBackOffDoubles: the whole way from the policy to the probes. From the down verdict on, the gaps between the
+// starts of an endpoint's probes double from interval to backoff_max, within the jitter.
+func TestBackOffDoubles(t *testing.T) {
+	const down = 20 * time.Second
+	w, r, _ := play(t, []trouble{{from: down, to: time.Hour, what: refuses, hits: []netip.Addr{siteAddr(1, 0)}}}, 1, 3*time.Minute, "")
+	var gaps []float64 // in seconds, without those of fast_interval, before the verdict
+	var last time.Duration
+	for _, s := range r.samples {
+		if at := s.At.Sub(w.begin); s.Key.Name == "pair.example" && s.Key.Addr == siteAddr(1, 0) && at > down {
+			if gap := (at - last).Seconds(); last > 0 && (len(gaps) > 0 || gap > 1) {
+				gaps = append(gaps, gap)
+			}
+			last = at
+		}
+	}
+	want := []float64{2, 4, 8, 16, 30, 30, 30}
+	if len(gaps) < len(want) {
+		t.Fatalf("only %d probes: %v", len(gaps), gaps)
+	}
+	for i, w := range want {
+		if g := gaps[i]; g < 0.85*w || g > 1.15*w {
+			t.Errorf("gap %d is %v s, want about %v s: %v", i, g, w, gaps)
+		}
+	}
+}
+
 // TestOwnCutIsSeen: a minute without our own network is declared and ended; nothing else happens.
 func TestOwnCutIsSeen(t *testing.T) {
 	for _, kind := range []effect{cut, unreachable} {

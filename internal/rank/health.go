@@ -118,7 +118,9 @@ func (h *Health) fail(pace *Pace, s *Sample, guard *Guard) Change {
 	none := Change{Old: h.State, New: h.State}
 	switch {
 	case h.State == Unhealthy:
-		h.Backoff = increment(h.Backoff)
+		if h.Misses > 1 { // else a success was before it: the back-off begins anew, at interval
+			h.Backoff = increment(h.Backoff)
+		}
 		return none
 	case h.State == Healthy && int(h.Misses) < pace.Fall:
 		return none

@@ -262,10 +262,10 @@ func TestInterval(t *testing.T) {
 		{"steady", "ok", active, 2 * time.Second},
 		{"between the first miss and fall: fast", "ok timeout", active, 250 * msec},
 		{"down at the verdict: interval", "ok timeout timeout", active, 2 * time.Second},
-		{"down: interval for 16 failures", "ok timeout timeout" + strings.Repeat(" timeout", 15), active, 2 * time.Second},
-		{"down: doubles", "ok timeout timeout" + strings.Repeat(" timeout", 16), active, 4 * time.Second},
-		{"down: doubles again", "refused" + strings.Repeat(" refused", 32), active, 8 * time.Second},
-		{"down: up to backoff_max", "refused" + strings.Repeat(" refused", 400), active, 30 * time.Second},
+		{"down: doubles", "ok timeout timeout timeout", active, 4 * time.Second},
+		{"down: doubles with every failure", "refused" + strings.Repeat(" refused", 3), active, 16 * time.Second},
+		{"down: up to backoff_max", "refused" + strings.Repeat(" refused", 4), active, 30 * time.Second},
+		{"down: at backoff_max for ever", "refused" + strings.Repeat(" refused", 400), active, 30 * time.Second},
 		{"between the first success and rise: fast", "ok timeout timeout timeout ok", active, 250 * msec},
 		{"a success ends the back-off", "refused" + strings.Repeat(" refused", 40) + " ok refused", active, 2 * time.Second},
 		{"no back-off while nothing is eligible", "refused" + strings.Repeat(" refused", 40), PaceContext{}, 2 * time.Second},
@@ -284,7 +284,7 @@ func TestInterval(t *testing.T) {
 	}
 	short := *p
 	short.BackoffMax = time.Second // below interval
-	h := Health{State: Unhealthy, Backoff: 9 * backoffStep}
+	h := Health{State: Unhealthy, Backoff: 9}
 	if got := Interval(&short, &h, active); got != 2*time.Second {
 		t.Errorf("backoff_max below interval: %v", got)
 	}

@@ -12,8 +12,8 @@ type PaceContext struct {
 //
 //   - A verdict is pending (no result yet, between the first miss and fall, between the first
 //     success and rise): fast_interval, idle or not.
-//   - Down: the interval doubles with every backoffStep failures since the verdict, up to
-//     backoff_max; no back-off while the name has nothing eligible.
+//   - Down: the interval doubles with every failure since the verdict, up to backoff_max; no
+//     back-off while the name has nothing eligible.
 //   - Idle: idle_interval, or the back-off when that is longer.
 //   - A verdict that the local-fault guard holds: fast_interval once more, for the miss that may
 //     confirm it, then interval, as more misses do not decide it.
@@ -44,18 +44,13 @@ func pending(p *Pace, h *Health) bool {
 	}
 }
 
-// backoffStep is how many failures a down endpoint's interval lasts before it doubles. Whoever
-// comes back after an outage waits for the next probe, and until then, perhaps, a worse one is
-// answered; doubling every 16th time keeps that wait between a 32nd and an 8th of the outage.
-// Doubling every time made it a third, and up to backoff_max after a minute: with all six troubles
-// of an hour on the nearest candidate, 2.8 % of excess latency became 1.7 %. It costs the dead
-// server 46 probes more over an outage of any length, none of them closer than those it had alive.
-const backoffStep = 16
-
-// backoff is interval, doubled for every backoffStep failures, at most backoff_max.
+// backoff is interval, doubled with every failure since the verdict, at most backoff_max. Whoever comes
+// back after an outage waits for the next probe, up to backoff_max; a lower one finds them sooner, and
+// costs the dead server more probes. (Doubling with every 16th failure was tried: the wait was an eighth
+// of the outage at most, for 46 probes more. It is not what backoff_max promises.)
 func backoff(p *Pace, failures uint16) time.Duration {
 	d := p.Interval
-	for n := failures / backoffStep; n > 0 && d > 0 && d < p.BackoffMax; n-- {
+	for n := failures; n > 0 && d > 0 && d < p.BackoffMax; n-- {
 		d *= 2
 	}
 	return min(d, max(p.BackoffMax, p.Interval))
