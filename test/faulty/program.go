@@ -42,6 +42,7 @@ type Hard struct {
 
 	MayPanic    bool // the test lets it panic
 	MayEndBadly bool // the test kills it, or breaks what a stop needs: its end is not looked at
+	MayStopLate bool // there is so much to stop and to write that a busy machine may take longer than a stop may last
 
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended
@@ -259,7 +260,7 @@ func (h *Hard) Stop() {
 			h.T.Errorf("it ended with %d", code)
 		}
 		for _, bad := range []string{"not all of it in order", "panic"} {
-			if strings.Contains(text, bad) && !(bad == "panic" && h.MayPanic) {
+			if strings.Contains(text, bad) && !(bad == "panic" && h.MayPanic) && !(bad != "panic" && h.MayStopLate) {
 				h.T.Errorf("the log says %q", bad)
 			}
 		}
