@@ -145,7 +145,7 @@ func (g *Giver) serve(l *unixsock.Listener) error {
 		if err != nil {
 			return err
 		}
-		g.hear(newConn(u))
+		g.hear(newConn(u, ofSuccessor))
 	}
 }
 

@@ -10,6 +10,7 @@
 package handover
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,32 +60,52 @@ const (
 	wordTime = 10 * time.Second
 )
 
+// limits are how much of the other end is listened to in one conversation.
+type limits struct{ octets, files int }
+
+var (
+	// ofSuccessor: two short messages.
+	ofSuccessor = limits{octets: 64 << 10}
+	// ofInstance: a state of some hundred octets for each name, and a few sockets for each address.
+	ofInstance = limits{octets: 512 << 20, files: 4096}
+)
+
 // conn is one end of the conversation. Its reader gathers the descriptors that come with the bytes.
 type conn struct {
 	*net.UnixConn
 	dec   *json.Decoder
+	left  limits
+	bad   error      // what is wrong with the descriptors that came
 	files []*os.File // received, not taken yet
 }
 
-func newConn(u *net.UnixConn) *conn {
-	c := &conn{UnixConn: u}
+func newConn(u *net.UnixConn, of limits) *conn {
+	c := &conn{UnixConn: u, left: of}
 	c.dec = json.NewDecoder(c)
 	return c
 }
 
 // Read is io.Reader's, for the decoder. Descriptors come out close-on-exec.
 func (c *conn) Read(b []byte) (int, error) {
+	if c.left.octets == 0 {
+		return 0, errors.New("the other end says too much")
+	}
+	b = b[:min(len(b), c.left.octets)]
 	oob := make([]byte, unix.CmsgSpace(4*perMessage))
 	n, oobn, flags, _, err := c.ReadMsgUnix(b, oob)
 	if err == nil && oobn > 0 {
-		err = c.gather(oob[:oobn])
+		c.bad = c.gather(oob[:oobn])
 	}
-	if err == nil && flags&unix.MSG_CTRUNC != 0 {
-		err = errors.New("descriptors were lost on the way: no more may be open here")
+	if err == nil && c.bad == nil && flags&unix.MSG_CTRUNC != 0 {
+		c.bad = errors.New("descriptors were lost on the way: no more may be open here")
+	}
+	if c.bad != nil { // not told by err alone: the decoder may look at the octets first
+		err = c.bad
 	}
 	if err == nil && n == 0 && len(b) > 0 {
 		err = io.EOF
 	}
+	c.left.octets -= n
 	return n, err
 }
 
@@ -100,6 +121,9 @@ func (c *conn) gather(oob []byte) error {
 		}
 		for _, fd := range fds {
 			c.files = append(c.files, os.NewFile(uintptr(fd), ""))
+		}
+		if c.left.files -= len(fds); c.left.files < 0 {
+			return errors.New("the other end sends too many descriptors")
 		}
 	}
 	return nil
@@ -136,8 +160,8 @@ func (c *conn) receive(until time.Time) (*message, error) {
 		return nil, err
 	}
 	m := new(message)
-	if err := c.dec.Decode(m); err != nil {
-		return nil, err
+	if err := c.dec.Decode(m); c.bad != nil || err != nil {
+		return nil, cmp.Or(c.bad, err)
 	}
 	if len(m.Sockets) > len(c.files) {
 		return nil, fmt.Errorf("%d descriptors were announced and %d came", len(m.Sockets), len(c.files))

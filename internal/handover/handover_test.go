@@ -202,7 +202,7 @@ func TestHandoverFails(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		c := newConn(u)
+		c := newConn(u, ofInstance)
 		wrong(c)
 		c.close()
 	}

@@ -35,7 +35,7 @@ func Take(ctx context.Context, path, version string) (*Takeover, error) {
 	case err != nil:
 		return nil, err
 	}
-	t := &Takeover{c: newConn(nc.(*net.UnixConn))}
+	t := &Takeover{c: newConn(nc.(*net.UnixConn), ofInstance)}
 	if err := t.ask(version); err != nil {
 		t.Close()
 		return nil, fmt.Errorf("take over by %s: %w", path, err)
