@@ -110,8 +110,9 @@ def prepare_child(cpus, nice=-10):
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         os.setpriority(os.PRIO_PROCESS, 0, nice)  # against other work on the machine
+        write("/proc/self/autogroup", str(nice))  # where each session has its share of a processor, only this counts
     except OSError:
-        pass  # not root
+        pass  # not root, or no such groups
 
 
 class Proc:
@@ -266,7 +267,7 @@ def wait_ready(proc, port, name, want, limit=60):
 def run_load(argv, limit=120):
     """The output of a load generator on its processor."""
 
-    out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
     return subprocess.run(argv, **out, timeout=limit, preexec_fn=lambda: prepare_child(LOAD)).stdout
 
 
