@@ -18,11 +18,11 @@ import (
 )
 
 // trimAfter are the distances in time at which, after a start, memory is given back that only it
-// needed. After a reload it is done once. With 10,000 names it takes some 20 ms of a core. The first
+// needed. After a reload it is done once, a while after the last. With 10,000 names it takes some 20 ms of a core. The first
 // one is after the database has been made and the start has been written to it.
 var (
 	trimAfter       = []time.Duration{700 * time.Millisecond, 29 * time.Second}
-	trimAfterReload = []time.Duration{15 * time.Second}
+	trimAfterReload = []time.Duration{5 * time.Second}
 )
 
 // trimmer runs trim after a start and after each call of soon. Its goroutine lives from newTrimmer
@@ -148,7 +148,7 @@ func tuneGC() {
 	if sample[0].Value.Kind() != metrics.KindUint64 {
 		return
 	}
-	const headroom = 4 << 20
+	const headroom = 3 << 20
 	live := max(sample[0].Value.Uint64(), headroom)
 	debug.SetGCPercent(max(25, int(100*headroom/live)))
 }
