@@ -41,6 +41,7 @@ func (e *Engine) rebuild(now time.Time) {
 // something else than before. urgent: something went down, nobody shall be sent there any more.
 func (e *Engine) decide(n *name, now time.Time, urgent bool) {
 	d := rank.Select(n.cfg.Policy, e.view(n), n.memory, now, &e.room)
+	e.awaitLookups(n, &d, now)
 	n.before, n.decided = n.memory, now
 	// Where nothing is probed there is no latency to be sticky about: file order decides.
 	if !n.static && (n.memory == nil || !n.memory.Equal(&d.Memory)) {
@@ -285,26 +286,6 @@ func (e *Engine) setOf(s *answer.SetSpec, n *name, d *rank.Decision, a *rank.Ans
 			_, weight := e.forced(n, ep)
 			s.Weights = append(s.Weights, weight)
 		}
-	}
-}
-
-// setWithout makes the set of a name without any address. While a look-up is still to come, a query waits
-// for it. Where all had an answer and none ever held an address, that is most likely a mistake
-// in the file or in DNS: SERVFAIL, as if there were no answer (contract, section 5, number 6), but without
-// the wait. Addresses that have left DNS were taken out on purpose: NODATA.
-func (e *Engine) setWithout(s *answer.SetSpec, n *name) {
-	had := false
-	for i := range n.cfg.Candidates {
-		c := &n.cfg.Candidates[i]
-		f := e.addrs[HostKey{n.cfg.Name, c.Label}]
-		if len(c.Hosts) > 0 && !f.resolved {
-			s.Kind, s.EDE = answer.Hold, edeNotReady
-			return
-		}
-		had = had || f.had
-	}
-	if !had {
-		s.Kind, s.EDE = answer.ServFail, edeNotReady
 	}
 }
 

@@ -4,8 +4,11 @@ import (
 	"net/netip"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/miekg/dns"
+
+	"hard/internal/rank"
 )
 
 // TestNoAddressAtAll: candidates' names of which DNS has no address. What never had one is a mistake,
@@ -43,4 +46,42 @@ check = "static:"
 			t.Errorf("the address has left DNS: %v", m)
 		}
 	})
+}
+
+// TestLateLookUp: a tier whose addresses come from DNS takes over from one that was there first because its
+// address stands in the file, without hold, as long as its look-up took no longer than hold.
+func TestLateLookUp(t *testing.T) {
+	const text = `
+[name."late.example"]
+check = "tcp://:80"
+[name."late.example".candidate.near]
+address = "near.example.net"
+[name."late.example".candidate."192.0.2.2"]
+address = "192.0.2.2"
+tier = 1
+`
+	near := netip.MustParseAddr("192.0.2.1")
+	for _, c := range []struct {
+		after time.Duration
+		want  string
+	}{{9 * time.Second, "192.0.2.1"}, {11 * time.Second, "192.0.2.2"}} {
+		play(t, text, nil, func(s *stage) {
+			s.probe("late.example", "192.0.2.2", rank.OK, time.Millisecond)
+			s.wants("late.example", "192.0.2.2")
+			for range 2 {
+				s.pass(c.after / 2)
+				s.probe("late.example", "192.0.2.2", rank.OK, time.Millisecond)
+			}
+			s.Engine.Addresses(HostKey{"late.example", "near"}, []netip.Addr{near}, nil, true)
+			synctest.Wait()
+			s.Sample(rank.Sample{
+				Key: rank.Key{Name: "late.example", Candidate: "near", Addr: near}, At: time.Now(), Outcome: rank.OK, Final: true,
+				Phases: rank.Phases{Connect: time.Millisecond, FirstByte: time.Millisecond, Total: time.Millisecond},
+			})
+			s.pass(coalesce)
+			s.wants("late.example", c.want)
+			s.pass(10 * time.Second)
+			s.wants("late.example", "192.0.2.1")
+		})
+	}
 }

@@ -1,0 +1,63 @@
+package engine
+
+import (
+	"time"
+
+	"hard/internal/answer"
+	"hard/internal/rank"
+)
+
+// This file is about candidates of which no address is known, yet or at all.
+
+// awaitLookups has the policy treat the time in which candidates' names wait for their first look-up like
+// that in which endpoints wait for their first verdict: what was selected meanwhile gives way without hold. Else a
+// start would stay with the far region for that long, only because its addresses stand in the file.
+func (e *Engine) awaitLookups(n *name, d *rank.Decision, now time.Time) {
+	m, was, hold := &d.Memory, n.memory, n.cfg.Policy.Hold
+	if hold <= 0 || !m.Settles.IsZero() || !placed(m) || !e.lookupsPending(n) {
+		return
+	}
+	switch {
+	case was == nil || !placed(was):
+		m.Settles = now.Add(hold)
+	case was.Settles.After(now) && !was.Settles.After(now.Add(hold)):
+		m.Settles = was.Settles
+	}
+}
+
+// placed tells whether a tier was chosen for either family.
+func placed(m *rank.Memory) bool { return m.Families[rank.V4].Placed || m.Families[rank.V6].Placed }
+
+// lookupsPending tells whether a candidate of the name has no address because its first look-up has no answer yet.
+func (e *Engine) lookupsPending(n *name) bool {
+	for i := range n.cfg.Candidates {
+		c := &n.cfg.Candidates[i]
+		if len(c.Hosts) == 0 {
+			continue
+		}
+		if f := e.addrs[HostKey{n.cfg.Name, c.Label}]; !f.resolved && len(f.addrs) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// setWithout makes the set of a name without any address. While a look-up is still to come, a query waits
+// for it. Where all had an answer and none ever held an address, that is most likely a mistake
+// in the file or in DNS: SERVFAIL, as if there were no answer (contract, section 5, number 6), but without
+// the wait. Addresses that have left DNS were taken out on purpose: NODATA.
+func (e *Engine) setWithout(s *answer.SetSpec, n *name) {
+	had := false
+	for i := range n.cfg.Candidates {
+		c := &n.cfg.Candidates[i]
+		f := e.addrs[HostKey{n.cfg.Name, c.Label}]
+		if len(c.Hosts) > 0 && !f.resolved {
+			s.Kind, s.EDE = answer.Hold, edeNotReady
+			return
+		}
+		had = had || f.had
+	}
+	if !had {
+		s.Kind, s.EDE = answer.ServFail, edeNotReady
+	}
+}
