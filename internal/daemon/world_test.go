@@ -205,19 +205,42 @@ func (l *logBuffer) String() string {
 }
 
 // start runs a daemon on a configuration; DB stands for a database path of its own. The test's
-// end stops it and sees that no goroutine stays behind.
+// end stops it and sees that nothing of it stays behind.
 func start(t *testing.T, text string) *house {
 	t.Helper()
 	dir := t.TempDir()
 	h := &house{t: t, file: filepath.Join(dir, "har.toml"), db: filepath.Join(dir, "hard.db"), logs: new(logBuffer)}
 	h.write(text)
-	goroutines := runtime.NumGoroutine()
+	leakCheck(t, h.stop)
 	h.run()
-	t.Cleanup(func() {
-		h.stop()
-		eventually(t, "goroutines are back where they began", func() bool { return runtime.NumGoroutine() <= goroutines })
-	})
 	return h
+}
+
+// leakCheck sees that after stop, at the test's end, goroutines, descriptors and memory are back where they were.
+func leakCheck(t *testing.T, stop func()) {
+	t.Helper()
+	const (
+		own  = 4        // descriptors that Go's runtime opens when it first needs them, and keeps
+		heap = 32 << 20 // what a test may keep of what it has seen
+	)
+	goroutines, descriptors, memory := runtime.NumGoroutine(), openDescriptors(t), liveHeap()
+	t.Cleanup(func() {
+		stop()
+		eventually(t, "goroutines are back where they began", func() bool { return runtime.NumGoroutine() <= goroutines })
+		eventually(t, "descriptors are back where they began", func() bool { return openDescriptors(t) <= descriptors+own })
+		if now := liveHeap(); now > memory+heap {
+			t.Errorf("%d KiB of heap are live, %d before", now>>10, memory>>10)
+		}
+	})
+}
+
+// liveHeap is what a collection leaves.
+func liveHeap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what the first one has only taken out of pools
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 // upstreamLine is short for what most of these configurations begin with.

@@ -60,7 +60,8 @@ func Listen(ctx context.Context, path string, mode uint32) (*Listener, error) {
 
 // Close closes the listener and removes its file, unless that is somebody else's by now.
 func (l *Listener) Close() error {
-	if info, err := os.Lstat(l.path); err == nil && os.SameFile(info, l.info) {
+	// A file that was removed gives its number to the next one: the time it was made tells them apart.
+	if info, err := os.Lstat(l.path); err == nil && os.SameFile(info, l.info) && info.ModTime().Equal(l.info.ModTime()) {
 		_ = os.Remove(l.path)
 	}
 	return l.UnixListener.Close()

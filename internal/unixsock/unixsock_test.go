@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // What a killed process left is replaced, anything else is not.
@@ -67,5 +68,24 @@ func TestClose(t *testing.T) {
 		t.Errorf("somebody else's is gone: %v", err)
 	} else {
 		c.Close()
+	}
+}
+
+// A file of the same number that was made at another time is somebody else's.
+func TestCloseNumberTwice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(t.Context(), path, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := l.info.ModTime().Add(time.Second)
+	if err := os.Chtimes(path, later, later); err != nil { // stands for the file system's reuse
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("somebody else's file is gone: %v", err)
 	}
 }
