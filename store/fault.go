@@ -58,6 +58,7 @@ func (w *writer) fault(err error, now time.Time) {
 	case hopeless(err) && w.db != nil: // so too; the third failure drops the rows
 	case code(err) == sqlite3.SQLITE_FULL:
 		w.writeAt = now.Add(w.nextBackoff())
+		w.openAt = w.writeAt // where it is closed, as a migration had no room
 	default:
 		w.close()
 		var damaged *damagedError

@@ -2,12 +2,17 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"hard/internal/rank"
 )
@@ -137,5 +142,125 @@ func TestMigrationIsAllOrNothing(t *testing.T) {
 	if got := shell(t, backup, "PRAGMA user_version; PRAGMA application_id; SELECT count(*) FROM probes"); got !=
 		fmt.Sprintf("%d\n%d\n1", ours, applicationID) {
 		t.Errorf("backup: %s", got)
+	}
+}
+
+// old puts a database of the first schema, with an override, at path, with so many kB more in it.
+func old(t *testing.T, path string, kB int) {
+	t.Helper()
+	b, err := os.ReadFile("testdata/v1.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, b)
+	shell(t, path, fmt.Sprintf("PRAGMA journal_mode = DELETE; INSERT INTO config (at_ms, hash, text) VALUES (1, 'x', printf('%%.*c', %d, 'x'))", kB<<10))
+}
+
+// The stored state doesn't wait for a migration, which may take longer than a start waits.
+func TestLoadGoesBeforeAMigration(t *testing.T) {
+	t.Parallel()
+	path := dbPath(t)
+	old(t, path, 0)
+	version := func(w *writer) (n int) {
+		if err := w.one(&n, "PRAGMA user_version"); err != nil {
+			t.Error(err)
+		}
+		return n
+	}
+	began, before, after := time.Now(), 0, 0
+	s, _ := start(t, Options{Path: path, RawFor: 1e6 * time.Hour, RollupFor: 1e6 * time.Hour})
+	s.Event(Event{At: time.Now(), Kind: "start"}) // doesn't hurry it either
+	got := newSaved()
+	err := s.wait(context.Background(), call{early: true, f: func(w *writer) error {
+		before = version(w)
+		return w.load(got)
+	}})
+	if err != nil || len(got.Overrides) != 1 || len(got.Endpoints) != 2 {
+		t.Errorf("%v %+v", err, got)
+	}
+	if before != 1 && time.Since(began) < loadFirst {
+		t.Errorf("schema %d before the state was read", before)
+	}
+	if err := s.do(context.Background(), func(w *writer) error { after = version(w); return nil }); err != nil || after != len(migrations()) {
+		t.Errorf("schema %d afterwards: %v", after, err)
+	}
+	until(t, "written", func() bool { return s.Stats().Written == 1 })
+}
+
+// Where nobody asks for the state, or a stop comes first, the migration is made all the same.
+func TestMigrationWithoutLoad(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]Options{"a successor": {Successor: true}, "nobody asks": {}} {
+		path := dbPath(t)
+		old(t, path, 0)
+		o.Path, o.RawFor, o.RollupFor = path, 1e6*time.Hour, 1e6*time.Hour
+		s, _ := start(t, o)
+		s.Event(Event{At: time.Now(), Kind: "start"})
+		until(t, name, func() bool { return s.Stats().Written == 1 })
+		closeNow(t, s)
+	}
+	path := dbPath(t)
+	old(t, path, 0)
+	s, _ := start(t, Options{Path: path})
+	s.Event(Event{At: time.Now(), Kind: "start"})
+	closeNow(t, s)
+	if got := shell(t, path, "PRAGMA user_version; SELECT count(*) FROM events WHERE kind = 'start'"); got != fmt.Sprintf("%d\n1", len(migrations())) {
+		t.Errorf("after a stop at once: %s", got)
+	}
+}
+
+// Without room for the copy nothing is migrated, the stored state is read all the same, no part of the
+// copy stays, and it is tried again with back-off.
+func TestMigrationWithoutRoom(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
+		t.Skip("no right to mount a small disk:", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	path := filepath.Join(dir, "hard.db")
+	old(t, path, 1200)
+	s, _ := start(t, Options{Path: path, RawFor: 1e6 * time.Hour, RollupFor: 1e6 * time.Hour})
+	if got, err := s.Load(context.Background()); err != nil || len(got.Overrides) != 1 {
+		t.Errorf("%v %+v", err, got)
+	}
+	s.Event(Event{At: time.Now(), Kind: "start"})
+	until(t, "full", s.in(StateFull))
+	if got := shell(t, path, "PRAGMA user_version"); got != "1" {
+		t.Errorf("schema %s without a copy", got)
+	}
+	if files, _ := filepath.Glob(path + ".v1*"); len(files) > 0 {
+		t.Errorf("on a full disk there is %v", files)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=8m"); err != nil {
+		t.Skip("no right to remount:", err)
+	}
+	s.Retry()
+	until(t, "migrated and written", func() bool { return s.Stats().Written == 1 })
+	if !exists(path + ".v1") {
+		t.Error("no copy")
+	}
+}
+
+// A full disk is not tried again at once, also where the database is closed.
+func TestFullDiskBacksOff(t *testing.T) {
+	db, err := sql.Open("sqlite", ":memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	_, err = db.Exec("PRAGMA max_page_count = 2; CREATE TABLE a (x); CREATE TABLE b (x); CREATE TABLE c (x)")
+	if code(err) != sqlite3.SQLITE_FULL {
+		t.Fatal(err)
+	}
+	w := &writer{s: &Store{}, log: slog.New(slog.DiscardHandler)}
+	now := time.Now()
+	for want := time.Second; want < 10*time.Second; want *= 2 {
+		w.fault(fmt.Errorf("backup before migration: %w", err), now)
+		if w.openAt.Sub(now) != want || w.s.stats.State != StateFull {
+			t.Errorf("tried again after %v, want %v; %v", w.openAt.Sub(now), want, w.s.stats.State)
+		}
+		now = w.openAt
 	}
 }

@@ -88,7 +88,7 @@ func (w *writer) tryOpen() error {
 	if w.conn, err = db.Conn(context.Background()); err != nil {
 		return err
 	}
-	if err := w.migrate(migrations()); err != nil {
+	if err := w.upgrade(time.Now()); err != nil {
 		return err
 	}
 	if err := w.tune(); err != nil {

@@ -39,11 +39,11 @@ type Addresses struct {
 	Addresses []netip.Addr
 }
 
-// Load reads what the last run left. It waits for the first attempt to open the database, and no
-// longer than ctx. With an error, Saved is empty and not nil.
+// Load reads what the last run left. It waits for the first attempt to open the database, but not for
+// a migration, and no longer than ctx. With an error, Saved is empty and not nil.
 func (s *Store) Load(ctx context.Context) (*Saved, error) {
 	got := newSaved()
-	err := s.do(ctx, func(w *writer) error { return w.load(got) })
+	err := s.wait(ctx, call{f: func(w *writer) error { return w.load(got) }, early: true})
 	if err != nil {
 		return newSaved(), err // got may still be written to
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 )
 
 const (
@@ -31,6 +32,37 @@ func migrations() []string {
 		steps[i] = string(b)
 	}
 	return steps
+}
+
+// loadFirst is how long after a start a migration waits for the first Load. The copy of a large database takes seconds (200 MB:
+// 1.4), and a start waits for less: overrides and the last ranking must not be forgone for that.
+const loadFirst = 2 * time.Second
+
+// upgrade migrates the database, or leaves that to catchUp.
+func (w *writer) upgrade(now time.Time) error {
+	steps := migrations()
+	version, err := w.identify(len(steps))
+	if err != nil {
+		return err
+	}
+	if w.behind = version > 0 && version < len(steps) && now.Before(w.loadBy); w.behind {
+		return nil
+	}
+	return w.migrate(steps)
+}
+
+// catchUp makes up for a migration that was left for later, and tells whether the database is as it should be.
+func (w *writer) catchUp(now time.Time) bool {
+	if !w.behind || w.db == nil {
+		return w.db != nil
+	}
+	w.behind, w.loadBy = false, time.Time{}
+	err := w.migrate(migrations())
+	if err != nil {
+		w.close() // as if it could not be opened; the next attempt migrates at once
+		w.fault(err, now)
+	}
+	return err == nil
 }
 
 // migrate brings the database to our version, each step in a transaction of its own, and leaves
@@ -112,12 +144,20 @@ func (w *writer) backup(version int) error {
 		return nil
 	}
 	part := to + ".part"
-	_ = os.Remove(part)
-	if err := w.exec("VACUUM INTO ?", part); err != nil {
-		return err
+	clean := func() { // of a full disk it would take the rest, and what a kill left would be in the way
+		_ = os.Remove(part)
+		_ = os.Remove(part + "-journal")
 	}
-	if err := os.Chmod(part, fileMode); err != nil {
-		return err
+	clean()
+	err := w.exec("VACUUM INTO ?", part)
+	if err == nil {
+		err = os.Chmod(part, fileMode)
 	}
-	return os.Rename(part, to)
+	if err == nil {
+		err = os.Rename(part, to)
+	}
+	if err != nil {
+		clean()
+	}
+	return err
 }

@@ -67,8 +67,9 @@ type Store struct {
 
 // call is work that the writer's goroutine does for somebody who waits.
 type call struct {
-	f    func(*writer) error
-	done chan error // buffered, one value
+	f     func(*writer) error
+	early bool       // reads what any schema has: it goes before a migration
+	done  chan error // buffered, one value
 }
 
 // Open starts a store. It never fails and returns before the file is touched: a database that
@@ -156,7 +157,11 @@ func (s *Store) Retry() {
 
 // do runs f on the writer's goroutine and waits for it or for ctx; after the latter f may still run.
 func (s *Store) do(ctx context.Context, f func(*writer) error) error {
-	c := call{f: f, done: make(chan error, 1)}
+	return s.wait(ctx, call{f: f})
+}
+
+func (s *Store) wait(ctx context.Context, c call) error {
+	c.done = make(chan error, 1)
 	select {
 	case s.calls <- c:
 	case <-s.done:

@@ -39,6 +39,8 @@ type writer struct {
 	writeAt time.Time // when to try to write again; zero: at the next batch
 
 	until   time.Time // a predecessor may hold the lock until then
+	behind  bool      // open, but its migration is still to come
+	loadBy  time.Time // until then a migration waits for the first Load; zero: it has been
 	held    bool      // the -wal is over its limit and can't be emptied
 	clock   clockGuard
 	houseAt time.Time // next house-keeping
@@ -67,8 +69,8 @@ func (w *writer) run() {
 	defer close(w.s.done)
 	runtime.LockOSThread() // never unlocked: the thread and its priority end with this goroutine
 	_ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, writerPriority)
-	if w.s.o.Successor {
-		w.until = time.Now().Add(predecessorTime)
+	if w.loadBy = time.Now().Add(loadFirst); w.s.o.Successor {
+		w.until, w.loadBy = time.Now().Add(predecessorTime), time.Time{}
 	}
 	w.open(time.Now())
 	tick := time.NewTicker(batchEvery)
@@ -80,7 +82,7 @@ func (w *writer) run() {
 			w.finish()
 			return
 		case c := <-w.s.calls:
-			c.done <- w.answer(c.f)
+			c.done <- w.answer(&c)
 			continue
 		case <-w.s.retry:
 			w.openAt = time.Time{}
@@ -101,12 +103,15 @@ func (w *writer) run() {
 }
 
 // answer runs a call on an open database.
-func (w *writer) answer(f func(*writer) error) (err error) {
+func (w *writer) answer(c *call) (err error) {
+	defer w.caught(&err)
+	if w.loadBy = (time.Time{}); !c.early {
+		w.catchUp(time.Now())
+	}
 	if w.db == nil {
 		return w.unavailable()
 	}
-	defer w.caught(&err)
-	err = f(w)
+	err = c.f(w)
 	if err != nil {
 		w.rollback()
 		w.fault(err, time.Now())
@@ -145,10 +150,10 @@ func (w *writer) step(now time.Time, house bool) {
 			return
 		}
 	}
-	if now.Before(w.writeAt) {
+	if now.Before(w.writeAt) || w.behind && now.Before(w.loadBy) {
 		return
 	}
-	if !w.flush(now) || !house {
+	if !w.catchUp(now) || !w.flush(now) || !house {
 		return
 	}
 	if err := w.house(now); err != nil {
@@ -203,7 +208,7 @@ func (w *writer) finish() {
 	}
 	if w.db != nil {
 		w.held = false
-		if w.flush(now) {
+		if w.catchUp(now) && w.flush(now) {
 			w.cleanStop()
 		}
 	}
