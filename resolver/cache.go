@@ -112,11 +112,7 @@ func (f *forwarder) fromCache(c *upConf, r *request) bool {
 		return false
 	}
 	if refresh {
-		l := f.laneOf(r.q.Hash)
-		l.mu.Lock()
-		l.add(c, r, false, make(chan []byte, 1))
-		l.send(now)
-		l.mu.Unlock()
+		f.laneOf(r.q.Hash).askOwn(c, r, false, make(chan []byte, 1))
 	}
 	r.from.replyAs(sourceCache, m)
 	return true
@@ -223,7 +219,8 @@ func replyTTL(m []byte, rep *wire.Reply) uint32 {
 }
 
 // serveStale answers fl, which has failed, from an entry that is no longer
-// fresh, with TTL 30 and EDE 3 (RFC 8767, RFC 8914), and reports whether it did.
+// fresh, with TTL 30 and EDE 3 (RFC 8767, RFC 8914), and reports whether it did. A lookup of our own gets nothing
+// stale: it would rather know that it has failed.
 func (c *cache) serveStale(l *lane, fl *flight) bool {
 	if fl.entry != nil || fl.key == 0 {
 		return false
@@ -241,14 +238,10 @@ func (c *cache) serveStale(l *lane, fl *flight) bool {
 		}
 	}
 	c.mu.Unlock()
-	if e == nil {
+	if e == nil || fl.client.lookup != nil {
 		return false
 	}
 	for cl := range fl.each {
-		if cl.lookup != nil {
-			cl.give(nil, sourceStale)
-			continue
-		}
 		buf := make([]byte, max(len(e.msg), maxTruncated)+fitRoom)
 		n := copy(buf, e.msg)
 		var rep wire.Reply

@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -172,5 +173,33 @@ func TestCacheBounds(t *testing.T) {
 	}
 	if len(c.entries) != c.byUse.Len() || len(c.entries) > 50 || c.bytes != total || total > c.maxBytes || len(c.entries) < 20 {
 		t.Errorf("%d entries, %d bytes counted, %d are", len(c.entries), c.bytes, total)
+	}
+}
+
+// Look-ups of our own get nothing stale, and go on for as long as there is hope: what they ask is where to probe.
+func TestLookupIsNotStale(t *testing.T) {
+	u := newFarEnd(t, answerA)
+	o := patient(optionsTo(u))
+	o.AttemptTimeout = 100 * time.Millisecond
+	o.Cache = CacheOptions{Enabled: true, MaxEntries: 100, ServeStale: time.Hour}
+	f := testForwarder(t, o)
+	if _, _, err := f.LookupAddrs(t.Context(), "l.example", false); err != nil {
+		t.Fatal(err)
+	}
+	age(f, 2*time.Minute)
+	var lost atomic.Bool
+	u.set(func(q []byte, tcp bool) [][]byte {
+		if lost.CompareAndSwap(false, true) {
+			return nil
+		}
+		return answerA(q, tcp)
+	})
+	if addrs, _, err := f.LookupAddrs(t.Context(), "l.example", false); err != nil || len(addrs) != 1 {
+		t.Errorf("the first packet was lost: %v %v", addrs, err)
+	}
+	age(f, 2*time.Minute)
+	u.set(withRcode(dns.RcodeServerFailure))
+	if addrs, _, err := f.LookupAddrs(t.Context(), "l.example", false); err == nil || !strings.Contains(err.Error(), "SERVFAIL") {
+		t.Errorf("SERVFAIL: %v %v", addrs, err)
 	}
 }

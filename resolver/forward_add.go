@@ -46,23 +46,46 @@ func (f *forwarder) failed(r *request) {
 	l := f.laneOf(r.q.Hash)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if fl := l.flightOf(r); fl != nil {
+	fl := l.flightOf(func(c *client) bool { return c.lookup == nil && c.from == r.from && c.asked == r.q.Asked })
+	if fl != nil {
 		l.fail(fl, wire.EDEOther)
 		return
 	}
 	l.replyError(&client{asked: r.q.Asked, from: r.from}, r.msg[wire.HeaderLen:r.q.QEnd], wire.EDEOther)
 }
 
-// flightOf finds the flight that r has become or joined, the slow way; nil if there is none.
-func (l *lane) flightOf(r *request) *flight {
+// flightOf finds the newest flight of a client, the slow way; nil if there is none.
+func (l *lane) flightOf(is func(*client) bool) *flight {
 	for fl := l.newest; fl != nil; fl = fl.prev {
 		for c := range fl.each {
-			if c.from == r.from && c.asked == r.q.Asked {
+			if is(c) {
 				return fl
 			}
 		}
 	}
 	return nil
+}
+
+// askOwn sends a question of our own, whose reply goes to reply. A panic is a reply that can't be read.
+func (l *lane) askOwn(c *upConf, r *request, tcp bool, reply chan<- []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		l.f.panics.Add(1)
+		logPanic(l.f.log, v, "the forwarder", r.msg)
+		defer l.f.recovered()
+		if fl := l.flightOf(func(c *client) bool { return c.lookup == reply }); fl != nil {
+			l.fail(fl, wire.EDEOther)
+			return
+		}
+		(&client{lookup: reply}).give(nil, sourceError)
+	}()
+	l.add(c, r, tcp, reply)
+	l.send(l.f.now())
 }
 
 func (f *forwarder) laneOf(hash uint64) *lane {
@@ -116,6 +139,7 @@ func (l *lane) add(c *upConf, r *request, tcp bool, lookup chan<- []byte) {
 			return
 		}
 	}
+	set := c.setFor(q.Name())
 	if !l.makeRoom(c, bucket, lookup != nil) {
 		l.replyRcode(&client{asked: q.Asked, from: r.from}, r.msg[wire.HeaderLen:q.QEnd], wire.ServFail, busyOption)
 		return
@@ -123,7 +147,7 @@ func (l *lane) add(c *upConf, r *request, tcp bool, lookup chan<- []byte) {
 	fl := l.newFlight()
 	fl.msg = append(fl.buf[:0], r.msg[:min(len(r.msg), int(q.End))]...)
 	fl.qend = int(q.QEnd)
-	fl.conf, fl.set, fl.entry = c, c.setFor(q.Name()), r.entry
+	fl.conf, fl.set, fl.entry = c, set, r.entry
 	fl.stream, fl.deadline = tcp, 0
 	fl.hash, fl.key = hash, key // 0: not to be cached
 	fl.client = client{asked: q.Asked, from: r.from, lookup: lookup, bucket: bucket}
@@ -211,7 +235,12 @@ func (l *lane) findEqual(hash, key uint64, r *request) *flight {
 
 // join adds r's client to fl (requirement 56).
 func (l *lane) join(fl *flight, r *request, bucket uint16) {
-	if !l.makeRoom(fl.conf, bucket, false) || fl.conf == nil { // refused, or it was fl that went
+	room := l.makeRoom(fl.conf, bucket, false)
+	if room && fl.conf == nil { // it was fl that went
+		l.f.waiting.Add(-1)
+		room = false
+	}
+	if !room {
 		l.replyRcode(&client{asked: r.q.Asked, from: r.from}, r.msg[wire.HeaderLen:r.q.QEnd], wire.ServFail, busyOption)
 		return
 	}
@@ -223,32 +252,36 @@ func (l *lane) join(fl *flight, r *request, bucket uint16) {
 	l.waits(bucket)
 }
 
-// waits counts one more client of bucket that waits; freeFlight takes it away.
+// waits counts one more client of bucket that waits, for which makeRoom has made room; freeFlight takes it away.
 func (l *lane) waits(bucket uint16) {
 	l.inflight++
 	l.clients[bucket]++
-	l.f.waiting.Add(1)
 }
 
 // busyOption is the extended error of who gets SERVFAIL because too many wait.
 var busyOption = wire.EDEOption(wire.EDENoReachable, "too many queries wait for upstreams")
 
-// makeRoom reports whether one more query, of a client of bucket, may wait. Beyond max_inflight somebody gets
-// SERVFAIL at once: the newcomer, unless there is one who should rather go. With must the newcomer stays in any
-// case: it is our own.
+// makeRoom reports whether one more query, of a client of bucket, may wait, and if so counts it in the forwarder's
+// waiting. Beyond max_inflight somebody gets SERVFAIL at once: the newcomer, unless there is one who should rather go.
+// With must the newcomer stays in any case: it is our own.
 func (l *lane) makeRoom(c *upConf, bucket uint16, must bool) bool {
-	if l.f.waiting.Load() < int64(c.inflight) {
-		return true
+	for n := l.f.waiting.Load(); n < int64(c.inflight); n = l.f.waiting.Load() {
+		if l.f.waiting.CompareAndSwap(n, n+1) { // other lanes take places, too
+			return true
+		}
 	}
 	l.f.jostled.Add(1)
-	victim := l.victim(bucket, min(uint16(c.inflight/8), 8))
+	victim := l.victim(bucket, uint32(min(c.inflight/8, 8)))
 	if victim == nil && must {
 		victim = l.oldest
 	}
-	if victim == nil {
-		return must
+	if victim == nil && !must {
+		return false
 	}
-	l.failWith(victim, busyOption)
+	l.f.waiting.Add(1)
+	if victim != nil {
+		l.failWith(victim, busyOption)
+	}
 	return true
 }
 
@@ -256,14 +289,18 @@ func (l *lane) makeRoom(c *upConf, bucket uint16, must bool) bool {
 // of clients that have few: who floods pushes out its own (requirement 73). It goes if its client has far more waiting
 // than the newcomer's (more than twice as many and margin: a stub asks for A and AAAA from one socket), or if it hangs: it
 // has waited for a whole attempt_timeout, and others shall not be refused because of it.
-func (l *lane) victim(bucket, margin uint16) *flight {
+func (l *lane) victim(bucket uint16, margin uint32) *flight {
 	most := slices.Max(l.clients[:])
 	now := l.f.now()
+	heavier := most > 2*(l.clients[bucket]+1)+margin
+	if !heavier && (l.oldest == nil || !l.oldest.hangs(now)) {
+		return nil // as those after the oldest don't hang either: a flood is refused without a look at all who wait
+	}
 	for fl := l.oldest; fl != nil; fl = fl.nextAge {
 		if 2*l.weight(fl) < most {
 			continue
 		}
-		if most > 2*(l.clients[bucket]+1)+margin || fl.hangs(now) {
+		if heavier || fl.hangs(now) {
 			return fl
 		}
 		return nil
@@ -272,7 +309,7 @@ func (l *lane) victim(bucket, margin uint16) *flight {
 }
 
 // weight is the number of queries waiting of that client of fl which has the most.
-func (l *lane) weight(fl *flight) (most uint16) {
+func (l *lane) weight(fl *flight) (most uint32) {
 	for c := range fl.each {
 		most = max(most, l.clients[c.bucket])
 	}

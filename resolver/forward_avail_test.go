@@ -121,13 +121,14 @@ func TestR73OldestGoes(t *testing.T) {
 	o.MaxInflight = 200
 	f := testForwarder(t, o)
 	var hanging []<-chan []byte
+	ports := apart(201)
 	for i := range 200 {
-		hanging = append(hanging, sendFrom(t, f, uint16(2000+i), fmt.Sprintf("h%d.example.", i)))
+		hanging = append(hanging, sendFrom(t, f, ports[i], fmt.Sprintf("h%d.example.", i)))
 		if i%20 == 19 { // more at once might not fit into the upstream's socket
 			eventually(t, "the upstream has them", func() bool { return u.queries.Load() > int64(i) })
 		}
 	}
-	if r := wait(t, sendFrom(t, f, 1000, "next.example.")); r.Rcode != dns.RcodeServerFailure {
+	if r := wait(t, sendFrom(t, f, ports[200], "next.example.")); r.Rcode != dns.RcodeServerFailure {
 		t.Errorf("while nobody hangs: %v", r)
 	}
 	for _, l := range f.lanes { // an attempt_timeout later
@@ -138,7 +139,7 @@ func TestR73OldestGoes(t *testing.T) {
 		l.mu.Unlock()
 	}
 	for i := range 20 { // the first needs room, which it leaves to the next
-		if r := wait(t, sendFrom(t, f, 1000, fmt.Sprintf("n%d.example.", i))); len(r.Answer) != 1 {
+		if r := wait(t, sendFrom(t, f, ports[200], fmt.Sprintf("n%d.example.", i))); len(r.Answer) != 1 {
 			t.Errorf("%v", r)
 		}
 	}

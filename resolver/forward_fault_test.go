@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,20 +73,12 @@ func TestR73Fairness(t *testing.T) {
 	o := patient(optionsTo(u))
 	o.MaxInflight = 100
 	f := testForwarder(t, o)
-	apart := func(port uint16) bool {
-		return bucketOf(addrPort("127.0.0.1", port)) != bucketOf(addrPort("127.0.0.1", 2000))
-	}
-	quiet, late := uint16(1000), uint16(1100)
-	for !apart(quiet) {
-		quiet++
-	}
-	for !apart(late) {
-		late++
-	}
+	ports := apart(3)
+	flooding, quiet, late := ports[0], ports[1], ports[2]
 	before := sendFrom(t, f, quiet, "quiet.example.")
 	var flood []<-chan []byte
 	for i := range 500 {
-		flood = append(flood, sendFrom(t, f, 2000, fmt.Sprintf("flood%d.example.", i)))
+		flood = append(flood, sendFrom(t, f, flooding, fmt.Sprintf("flood%d.example.", i)))
 	}
 	after := []<-chan []byte{sendFrom(t, f, late, "late0.example."), sendFrom(t, f, late, "late1.example.")}
 	for _, ch := range append(after, before) {
@@ -112,6 +106,18 @@ func TestR73Fairness(t *testing.T) {
 	}
 }
 
+// apart are ports of 127.0.0.1, those of clients no two of which share a bucket.
+func apart(n int) (ports []uint16) {
+	taken := make(map[uint16]bool)
+	for port := uint16(2000); len(ports) < n; port++ {
+		if b := bucketOf(addrPort("127.0.0.1", port)); !taken[b] {
+			taken[b] = true
+			ports = append(ports, port)
+		}
+	}
+	return ports
+}
+
 // sendFrom puts a query of the client at a port of 127.0.0.1 in.
 func sendFrom(t testing.TB, f *forwarder, port uint16, name string) <-chan []byte {
 	t.Helper()
@@ -132,14 +138,15 @@ func sendFrom(t testing.TB, f *forwarder, port uint16, name string) <-chan []byt
 // Contract section 2: beyond max_inflight SERVFAIL at once, to the newcomer, and those before go on waiting: whether
 // one client asks, as many as there are queries, or each two, and whatever lanes the names fall to.
 func TestMaxInflight(t *testing.T) {
+	const most, more = 10, 5
+	ports := apart(most + more + 1)
 	clients := map[string]func(i int) uint16{
-		"one client":      func(int) uint16 { return 2000 },
-		"a client each":   func(i int) uint16 { return 2000 + uint16(i) },
-		"a client of two": func(i int) uint16 { return 2000 + uint16(i/2) },
+		"one client":      func(int) uint16 { return ports[0] },
+		"a client each":   func(i int) uint16 { return ports[i] },
+		"a client of two": func(i int) uint16 { return ports[i/2] },
 	}
 	for what, port := range clients {
 		t.Run(what, func(t *testing.T) {
-			const most, more = 10, 5
 			u := newFarEnd(t, silent)
 			o := patient(optionsTo(u))
 			o.MaxInflight = most
@@ -272,5 +279,40 @@ func TestStopAnswersTheRest(t *testing.T) {
 	f.stop(ctx)
 	if r := wait(t, ch); r.Rcode != dns.RcodeServerFailure {
 		t.Errorf("reply: %v", r)
+	}
+}
+
+// max_inflight is exact whatever lanes the queries of many fall to at one time: no more wait, and no place is refused.
+func TestMaxInflightAtOnce(t *testing.T) {
+	const most, each, askers = 64, 50, 8
+	u := newFarEnd(t, silent)
+	o := patient(optionsTo(u))
+	o.MaxInflight = most
+	f := testForwarder(t, o)
+	port := apart(1)[0]
+	var refused atomic.Int64
+	var wg sync.WaitGroup
+	for a := range askers {
+		wg.Go(func() {
+			for i := range each {
+				b, err := question(fmt.Sprintf("n%d.a%d.example.", i, a), dns.TypeA).Pack()
+				if err != nil {
+					t.Error(err)
+				}
+				var q wire.Query
+				q.Parse(b)
+				from := testAsker(false, func([]byte) { refused.Add(1) })
+				from.addr = mmsg.AddrFrom(addrPort("127.0.0.1", port))
+				f.query(&request{msg: b, q: &q, from: from})
+				f.flush()
+				if n := f.waiting.Load(); n > most {
+					t.Errorf("%d wait", n)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := refused.Load(); n != askers*each-most {
+		t.Errorf("%d refused, want %d", n, askers*each-most)
 	}
 }

@@ -36,7 +36,7 @@ type lane struct {
 	oldest    *flight        // all flights, by age
 	newest    *flight
 	inflight  int                   // clients waiting, so at least the number of flights
-	clients   [clientBuckets]uint16 // of those, by bucketOf
+	clients   [clientBuckets]uint32 // of those, by bucketOf
 	hedges    float64               // budget for hedging upstreams that do answer
 	freeF     *flight               // chained by hnext
 	freeA     *attempt              // chained by hnext
@@ -61,6 +61,7 @@ type client struct {
 	lookup   chan<- []byte // instead of from; has room for one
 	question []byte        // bytes 12 to QEnd where they differ from the flight's in case; nil = the flight's
 	bucket   uint16        // in lane.clients
+	given    bool          // it has its reply: whatever goes wrong now, it gets no second one
 	next     *client
 }
 

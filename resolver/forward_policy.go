@@ -145,7 +145,7 @@ func (l *lane) failed(at *attempt, why failure, now int64) {
 
 // moveOn goes on with fl after an attempt has ended without a good reply.
 func (l *lane) moveOn(fl *flight, now int64) {
-	if c := fl.conf.cache; fl.why == failTimeout && c != nil && c.serveStale(l, fl) {
+	if c := fl.conf.cache; fl.why == failTimeout && c != nil && fl.client.lookup == nil && c.serveStale(l, fl) {
 		return // after attempt_timeout the client has waited for long enough: RFC 8767 section 5, client response timer
 	}
 	if fl.why != failTimeout || fl.live == 0 {

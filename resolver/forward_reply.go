@@ -173,6 +173,7 @@ func (l *lane) deliver(fl *flight, buf []byte, n int, now int64, batch bool) {
 	}
 	m := fitReply(buf, n, rep, first, fl.question(), nil)
 	if batch && first.lookup == nil {
+		first.given = true
 		l.out = append(l.out, outMessage{from: first.from, msg: m})
 	} else {
 		first.give(m, sourceForward)
@@ -222,8 +223,12 @@ func fitReply(buf []byte, n int, rep *wire.Reply, c *client, question, ede []byt
 
 const maxTruncated = 1024 // room for header, question and OPT
 
-// give hands c its reply. It never blocks.
+// give hands c its reply, once. It never blocks.
 func (c *client) give(m []byte, s source) {
+	if c.given {
+		return
+	}
+	c.given = true
 	if c.lookup != nil {
 		select {
 		case c.lookup <- bytes.Clone(m):

@@ -72,11 +72,7 @@ func (f *forwarder) exchange(ctx context.Context, msg []byte, tcp bool) (*dns.Ms
 		return nil, fmt.Errorf("our own query is bad: %d", v)
 	}
 	reply := make(chan []byte, 1)
-	l := f.laneOf(q.Hash)
-	l.mu.Lock()
-	l.add(c, &request{msg: msg, q: &q}, tcp, reply)
-	l.send(f.now())
-	l.mu.Unlock()
+	f.laneOf(q.Hash).askOwn(c, &request{msg: msg, q: &q}, tcp, reply)
 	select {
 	case b := <-reply:
 		m := new(dns.Msg)

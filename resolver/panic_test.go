@@ -1,7 +1,9 @@
 package resolver
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"strings"
@@ -129,4 +131,107 @@ func TestPanicAfterReply(t *testing.T) {
 	if strings.Count(log.String(), "packet=") != 3 {
 		t.Errorf("log: %s", log.String())
 	}
+}
+
+// brokenForwarder has a cache, an upstream, and a configuration that lets every query for it panic from then on.
+func brokenForwarder(t *testing.T) (f *forwarder, breakIt func()) {
+	u := newFarEnd(t, answerA)
+	f = cachingForwarder(t, u, 100, time.Hour)
+	return f, func() {
+		c := *f.conf.Load()
+		c.main = nil
+		f.conf.Store(&c)
+	}
+}
+
+// unharmed wants no lane locked, and nothing counted as waiting.
+func unharmed(t *testing.T, f *forwarder, panics uint64) {
+	t.Helper()
+	for i, l := range f.lanes {
+		eventually(t, "a lane is unlocked", l.mu.TryLock) // its timer and its reader lock it, too
+		if l.inflight != 0 || l.oldest != nil {
+			t.Errorf("lane %d: %d wait", i, l.inflight)
+		}
+		l.mu.Unlock()
+	}
+	if n := f.waiting.Load(); n != 0 {
+		t.Errorf("%d wait", n)
+	}
+	if n := f.panics.Load(); n != panics {
+		t.Errorf("%d panics, want %d", n, panics)
+	}
+}
+
+// Fault 20: a panic in the forwarder is one SERVFAIL.
+func TestPanicInForwarder(t *testing.T) {
+	f, breakIt := brokenForwarder(t)
+	breakIt()
+	ch := make(chan []byte, 2)
+	b := pack(t, query("p.example.", dns.TypeA))
+	var q wire.Query
+	q.Parse(b)
+	f.query(&request{msg: b, q: &q, from: testAsker(false, func(m []byte) { ch <- bytes.Clone(m) })})
+	if r := wait(t, ch); r.Rcode != dns.RcodeServerFailure || len(ch) != 0 {
+		t.Errorf("%d more replies after %v", len(ch), r)
+	}
+	unharmed(t, f, 1)
+}
+
+// Fault 20: a panic while an entry of the cache is refreshed is not the client's who caused that: it has its reply.
+func TestPanicInRefresh(t *testing.T) {
+	f, breakIt := brokenForwarder(t)
+	for range prefetchHits + 1 {
+		ask(t, f, question("hot.example.", dns.TypeA), false)
+	}
+	age(f, 55*time.Second) // of 60
+	breakIt()
+	ch := make(chan []byte, 2)
+	b := pack(t, question("hot.example.", dns.TypeA))
+	var q wire.Query
+	q.Parse(b)
+	f.query(&request{msg: b, q: &q, from: testAsker(false, func(m []byte) { ch <- bytes.Clone(m) })})
+	if r := wait(t, ch); r.Rcode != dns.RcodeSuccess || len(r.Answer) != 1 || len(ch) != 0 {
+		t.Errorf("%d more replies after %v", len(ch), r)
+	}
+	unharmed(t, f, 1)
+}
+
+// Fault 20: a panic in a look-up of our own is an error of it.
+func TestPanicInLookup(t *testing.T) {
+	f, breakIt := brokenForwarder(t)
+	breakIt()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if addrs, _, err := f.LookupAddrs(ctx, "l.example", false); !errors.Is(err, ErrLookup) || ctx.Err() != nil {
+		t.Errorf("%v %v", addrs, err)
+	}
+	unharmed(t, f, 1)
+}
+
+// Fault 20: of two clients that share a question the second has its reply when that to the first panics, and gets no
+// SERVFAIL behind it.
+func TestPanicInSharedReply(t *testing.T) {
+	release := make(chan struct{})
+	u := newFarEnd(t, func(q []byte, tcp bool) [][]byte { <-release; return answerA(q, tcp) })
+	f := testForwarder(t, patient(optionsTo(u)))
+	ch := make(chan []byte, 3)
+	put := func(id uint16, reply func([]byte)) {
+		m := question("shared.example.", dns.TypeA)
+		m.Id = id
+		b := pack(t, m)
+		var q wire.Query
+		q.Parse(b)
+		f.query(&request{msg: b, q: &q, from: testAsker(true, reply)}) // over TCP replies do not wait for a batch
+	}
+	put(1, func([]byte) { panic("of a test") })
+	put(2, func(m []byte) { ch <- bytes.Clone(m) })
+	close(release)
+	if r := wait(t, ch); r.Rcode != dns.RcodeSuccess || len(r.Answer) != 1 {
+		t.Errorf("%v", r)
+	}
+	eventually(t, "the panic is over", func() bool { return f.waiting.Load() == 0 })
+	if len(ch) != 0 {
+		t.Errorf("%d more replies", len(ch))
+	}
+	unharmed(t, f, 1)
 }

@@ -285,16 +285,20 @@ func (l *udpListener) asker(i int) asker {
 // kept.
 func (l *udpListener) hold(table *answer.Table, i int) {
 	buf, n := l.rx.Buf(i), l.rx.Len(i)
-	l.owed = false
 	if l.r.held.add(buf[:n], l.asker(i)) {
+		l.owed = false
 		return
 	}
-	if size, src := answerHeld(table, &l.query, buf, n, wire.Transport{}, l.rotor); size > 0 {
-		l.counts.note(&l.query, src, buf)
-		l.tx.Add(buf[:size], l.rx.From(i))
-		if l.logging {
-			l.logReply(i, src, buf[:size])
-		}
+	size, src := answerHeld(table, &l.query, buf, n, wire.Transport{}, l.rotor)
+	if size == 0 {
+		l.owed = false
+		return
+	}
+	l.counts.note(&l.query, src, buf)
+	l.tx.Add(buf[:size], l.rx.From(i))
+	l.owed = false
+	if l.logging {
+		l.logReply(i, src, buf[:size])
 	}
 }
 
