@@ -42,6 +42,7 @@ func (e *Engine) rebuild(now time.Time) {
 func (e *Engine) decide(n *name, now time.Time, urgent bool) {
 	d := rank.Select(n.cfg.Policy, e.view(n), n.memory, now, &e.room)
 	e.awaitLookups(n, &d, now)
+	e.lookedUp(n, &d)
 	n.before, n.decided = n.memory, now
 	// Where nothing is probed there is no latency to be sticky about: file order decides.
 	if !n.static && (n.memory == nil || !n.memory.Equal(&d.Memory)) {
@@ -81,7 +82,9 @@ func (e *Engine) view(n *name) []rank.Endpoint {
 // decision is the decision in force with all its reasons. It isn't kept: the policy is a pure
 // function, and every change of what goes into it is followed by decide.
 func (e *Engine) decision(n *name) rank.Decision {
-	return rank.Decide(n.cfg.Policy, e.view(n), n.before, n.decided)
+	d := rank.Decide(n.cfg.Policy, e.view(n), n.before, n.decided)
+	e.lookedUp(n, &d)
+	return d
 }
 
 // schedule puts a name's next time into the wake queue: the policy's or the idle watch's.
@@ -277,7 +280,9 @@ func (e *Engine) setOf(s *answer.SetSpec, n *name, d *rank.Decision, a *rank.Ans
 	case rank.Fail:
 		s.Kind, s.EDE = answer.ServFail, edeNoReachable
 	case rank.NotReady:
-		e.setWithout(s, n)
+		if s.Kind, s.EDE = answer.ServFail, edeNotReady; e.unresolved(n) {
+			s.Kind = answer.Hold // a query waits for the look-up
+		}
 	}
 	for _, k := range a.Selected {
 		ep := &n.eps[k]

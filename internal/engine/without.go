@@ -3,7 +3,6 @@ package engine
 import (
 	"time"
 
-	"hard/internal/answer"
 	"hard/internal/rank"
 )
 
@@ -42,22 +41,29 @@ func (e *Engine) lookupsPending(n *name) bool {
 	return false
 }
 
-// setWithout makes the set of a name without any address. While a look-up is still to come, a query waits
-// for it. Where all had an answer and none ever held an address, that is most likely a mistake
-// in the file or in DNS: SERVFAIL, as if there were no answer (contract, section 5, number 6), but without
-// the wait. Addresses that have left DNS were taken out on purpose: NODATA.
-func (e *Engine) setWithout(s *answer.SetSpec, n *name) {
+// lookedUp gives a name without any address the answer that it has once all look-ups have had theirs. Where none ever
+// brought an address, that is most likely a mistake in the file or in DNS: SERVFAIL, as while one is still to come
+// (contract, section 5, number 6), but without the wait. Addresses that have left DNS were taken out on purpose: NODATA.
+func (e *Engine) lookedUp(n *name, d *rank.Decision) {
+	if d.Answers[rank.V4].Kind != rank.NotReady || e.unresolved(n) { // it is both families' or neither's
+		return
+	}
 	had := false
 	for i := range n.cfg.Candidates {
+		had = had || e.addrs[HostKey{n.cfg.Name, n.cfg.Candidates[i].Label}].had
+	}
+	for f := range d.Answers {
+		d.Answers[f] = rank.WithoutAddress(had)
+	}
+}
+
+// unresolved tells whether a look-up of the name's candidates has had no answer in this run.
+func (e *Engine) unresolved(n *name) bool {
+	for i := range n.cfg.Candidates {
 		c := &n.cfg.Candidates[i]
-		f := e.addrs[HostKey{n.cfg.Name, c.Label}]
-		if len(c.Hosts) > 0 && !f.resolved {
-			s.Kind, s.EDE = answer.Hold, edeNotReady
-			return
+		if len(c.Hosts) > 0 && !e.addrs[HostKey{n.cfg.Name, c.Label}].resolved {
+			return true
 		}
-		had = had || f.had
 	}
-	if !had {
-		s.Kind, s.EDE = answer.ServFail, edeNotReady
-	}
+	return false
 }

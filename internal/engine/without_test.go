@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -23,6 +24,19 @@ check = "static:"
 		one, two := HostKey{"h.example", "one.example.net"}, HostKey{"h.example", "two.example.net"}
 		s.Engine.Addresses(one, nil, nil, true)
 		s.pass(coalesce)
+		why := func(kind rank.Kind, reason string) {
+			t.Helper()
+			snap, err := s.Engine.Snapshot(context.Background(), "h.example")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range snap.Names[0].Decision.Answers {
+				if a.Kind != kind || a.Reason.String() != reason {
+					t.Errorf("explained as %v: %v", a.Kind, a.Reason)
+				}
+			}
+		}
+		why(rank.NotReady, "no address known yet")
 		if m := s.response(t, "h.example"); m != nil {
 			t.Fatalf("a query doesn't wait for the second name's look-up: %v", m)
 		}
@@ -32,6 +46,7 @@ check = "static:"
 		if m == nil || m.Rcode != dns.RcodeServerFailure {
 			t.Fatalf("nothing was ever found: %v", m)
 		}
+		why(rank.NotReady, "DNS has no address of any candidate")
 		opts := m.IsEdns0().Option
 		if ede, ok := opts[0].(*dns.EDNS0_EDE); len(opts) != 1 || !ok || ede.InfoCode != dns.ExtendedErrorCodeNotReady {
 			t.Errorf("options %v", opts)
@@ -45,6 +60,7 @@ check = "static:"
 		if m := s.response(t, "h.example"); m == nil || m.Rcode != dns.RcodeSuccess || len(m.Answer) != 0 || len(m.Ns) != 1 {
 			t.Errorf("the address has left DNS: %v", m)
 		}
+		why(rank.Empty, "all addresses have left DNS")
 	})
 }
 

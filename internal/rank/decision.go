@@ -30,6 +30,15 @@ type Answer struct {
 	Reason   Reason // why this selection, why it changed
 }
 
+// WithoutAddress is the answer of a name whose candidates were all looked up and have no address, which Decide can't
+// tell from one that was not looked up yet. left: there were some.
+func WithoutAddress(left bool) Answer {
+	if left {
+		return Answer{Kind: Empty, Reason: Reason{code: reasonLeft}}
+	}
+	return Answer{Kind: NotReady, Reason: Reason{code: reasonNoAddress}}
+}
+
 // Verdict tells what became of one endpoint in a decision and why.
 type Verdict struct {
 	Eligible bool

@@ -68,8 +68,10 @@ const (
 	reasonGroup
 	reasonWait
 	reasonNotReady
-	reasonNoFamily // no endpoint of this family
-	reasonNoneHere // none eligible in the winning tier (together), or at all (apart)
+	reasonNoAddress // looked up, and there never was one
+	reasonLeft      // looked up, and there is none any more
+	reasonNoFamily  // no endpoint of this family
+	reasonNoneHere  // none eligible in the winning tier (together), or at all (apart)
 	reasonAllDown
 	reasonMinHealthy
 
@@ -201,6 +203,10 @@ func (r *Reason) exceptionText() string {
 		return "no verdict yet"
 	case reasonNotReady:
 		return "no address known yet"
+	case reasonNoAddress:
+		return "DNS has no address of any candidate"
+	case reasonLeft:
+		return "all addresses have left DNS"
 	case reasonNoFamily:
 		return "no endpoint of this family"
 	case reasonNoneHere:
