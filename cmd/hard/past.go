@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -20,24 +21,65 @@ import (
 // defaultStore is where the history is when no configuration says so.
 const defaultStore = "/var/lib/hard/hard.db"
 
-// openStore opens the history that the configuration names. A configuration that is not valid is
-// good enough for that.
+// openStore opens the history.
 func openStore(o *options) (*store.Reader, error) {
-	var file struct{ Store struct{ Path *string } }
-	path := defaultStore
-	if _, err := toml.DecodeFile(o.file(), &file); err == nil && file.Store.Path != nil {
-		path = *file.Store.Path
-	} else if err != nil && o.config != "" && errors.Is(err, fs.ErrNotExist) {
+	path, err := storePath(o)
+	if err != nil {
 		return nil, err
-	}
-	if path == "" {
-		return nil, fmt.Errorf("no history is kept: [store].path is empty in %s", o.file())
 	}
 	r, err := store.OpenReader(path)
 	if err != nil {
 		return nil, fmt.Errorf("the history cannot be read: %w", err)
 	}
 	return r, nil
+}
+
+// storePath is where the history is: where the configuration has it, or, with -s and without -c, the daemon there, if it
+// runs.
+func storePath(o *options) (string, error) {
+	if o.socket != "" && o.config == "" {
+		path, err := daemonStore(o)
+		if down := (*notRunning)(nil); !errors.As(err, &down) {
+			return path, err
+		}
+	}
+	return fileStore(o)
+}
+
+// fileStore is where the configuration has the history. One that is not valid is good enough for that.
+func fileStore(o *options) (string, error) {
+	var file struct{ Store struct{ Path *string } }
+	_, err := toml.DecodeFile(o.file(), &file)
+	switch {
+	case err == nil && file.Store.Path != nil && *file.Store.Path == "":
+		return "", fmt.Errorf("no history is kept: [store].path is empty in %s", o.file())
+	case err == nil && file.Store.Path != nil:
+		return *file.Store.Path, nil
+	case err != nil && o.config != "" && errors.Is(err, fs.ErrNotExist):
+		return "", err
+	}
+	return defaultStore, nil
+}
+
+// daemonStore asks the daemon at -s where it has the history.
+func daemonStore(o *options) (string, error) {
+	c, err := newClient(o)
+	if err != nil {
+		return "", err
+	}
+	defer c.close()
+	var s admin.Stats
+	if err := c.call(context.Background(), "GET", "/v1/stats", nil, &s); err != nil {
+		return "", err
+	}
+	switch path := s.Store.Path; {
+	case path == "":
+		return "", fmt.Errorf("no history is kept by the daemon at %s: its [store].path is empty", o.socket)
+	case !filepath.IsAbs(path): // and nobody tells where the daemon was started
+		return "", fmt.Errorf("the daemon at %s has its history at %s, a relative path: name its configuration with -c", o.socket, path)
+	default:
+		return path, nil
+	}
 }
 
 // sinceTime reads -since.

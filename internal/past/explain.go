@@ -65,8 +65,9 @@ func (h *History) ExplainFirst(ctx context.Context, names []string, at time.Time
 		if !errors.Is(err, engine.ErrNotFound) {
 			break
 		}
-		if y, cerr := h.Explain(ctx, name, at); cerr == nil {
-			x, err = y, nil
+		y, cerr := h.Explain(ctx, name, at)
+		if cerr == nil || !errors.Is(cerr, engine.ErrNotFound) { // a name that nobody knows keeps the error that names it
+			x, err = y, cerr
 		}
 	}
 	return x, err
