@@ -3,6 +3,7 @@ package resolver
 import (
 	"time"
 
+	"hard/internal/bug"
 	"hard/internal/wire"
 )
 
@@ -89,6 +90,7 @@ func (l *lane) due(at *attempt, now int64) {
 		l.endAttempt(at)
 		return
 	}
+	bug.Here("forward-due")
 	if now >= fl.deadline {
 		l.f.wasSilent(u, at.sent, now, strike)
 		fl.why = failTimeout

@@ -38,11 +38,11 @@ func (l *lane) broken(fl *flight, packet []byte) {
 // wait for the end of the reader's batch, and buf with it.
 func (l *lane) reply(at *attempt, buf []byte, n int, cut bool, now int64, batch bool) {
 	u, fl := at.up, at.fl
-	bug.Here("forward-reply")
 	if fl == nil {
 		l.orphanReply(at, buf[:n], now)
 		return
 	}
+	bug.Here("forward-reply")
 	a := &fl.client.asked
 	switch wire.MatchReply(buf[:n], fl.msg[wire.HeaderLen:fl.qend-4], a.Type, a.Class) {
 	case wire.MatchNo:

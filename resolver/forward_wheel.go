@@ -1,10 +1,6 @@
 package resolver
 
-import (
-	"time"
-
-	"hard/internal/bug"
-)
+import "time"
 
 // wheel orders attempts by the time something is due, to within a tick: a
 // timing wheel, because nearly every attempt is taken out before its time and
@@ -123,7 +119,6 @@ func (l *lane) tickOnce() {
 // ripe is due; a panic in it ends at's flight with SERVFAIL.
 func (l *lane) ripe(at *attempt, now int64) {
 	defer l.broken(at.fl, nil)
-	bug.Here("forward-due")
 	l.due(at, now)
 }
 
