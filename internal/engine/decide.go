@@ -101,22 +101,32 @@ func (e *Engine) nameDue(n *name, now time.Time) {
 	e.decide(n, now, false)
 }
 
-// wakeUp is called when somebody asked for a name marked Idle in the table.
+// wakeUp is called when somebody asked for a name marked Idle in the table: one that is idle, or has no verdict yet.
 func (e *Engine) wakeUp(slot int, now time.Time) {
 	if slot >= len(e.names) {
 		return // of a table before the last reload
 	}
 	n := e.names[slot]
-	was := n.idle.phase
+	slow := n.idle.phase == idleSlow
+	var keys []rank.Key
+	for i := range n.eps {
+		ep := &n.eps[i]
+		if slow || ep.unhurried() {
+			keys = append(keys, n.key(ep))
+		}
+		ep.hurried = true
+	}
 	n.idle.reset(n.cfg.IdleAfter, now)
 	e.decide(n, now, false)
-	if was == idleSlow {
-		keys := make([]rank.Key, 0, len(n.eps))
-		for i := range n.eps {
-			keys = append(keys, n.key(&n.eps[i]))
-		}
+	if len(keys) > 0 {
 		e.o.Prober.ProbeNow(keys)
 	}
+}
+
+// unhurried tells whether a query that waits may have the first probe brought forward: those of very many endpoints
+// are spread over seconds, and it waits for one.
+func (ep *endpoint) unhurried() bool {
+	return !ep.hurried && ep.health.State == rank.Unknown
 }
 
 // pace tells the prober where an endpoint's interval changed.
@@ -254,10 +264,12 @@ func (e *Engine) specOf(n *name, d *rank.Decision) *answer.Spec {
 	s.Name = n.cfg.Name
 	s.TTL = uint32(n.cfg.TTL / time.Second)
 	s.SVCB = answer.SVCB(n.cfg.SVCB)
-	s.Idle = n.idle.phase != idleActive
+	held := false
 	for f := range s.Sets {
 		e.setOf(&s.Sets[f], n, d, &d.Answers[f])
+		held = held || s.Sets[f].Kind == answer.Hold
 	}
+	s.Idle = n.idle.phase != idleActive || held && slices.ContainsFunc(n.eps, func(ep endpoint) bool { return ep.unhurried() })
 	return s
 }
 

@@ -46,6 +46,7 @@ type endpoint struct {
 	every    time.Duration // the interval last given to the prober; 0 = the prober's own
 	gone     bool          // left DNS, kept in its grace
 	selected bool          // in the answer of its family
+	hurried  bool          // its first probe was asked for by a query
 }
 
 // static tells whether the endpoint is healthy by definition.
