@@ -55,11 +55,14 @@ func (p *Prober) offset(id jobID) uint32 { return uint32(maphash.Comparable(p.se
 func (p *Prober) firstSlotLocked() moment {
 	now, gap := p.now(), firstGap
 	if p.first > now.add(firstQuick) {
-		gap = max(gap, 2*firstCost/time.Duration(runtime.NumCPU()))
+		gap = max(gap, 2*firstCost/processors())
 	}
 	p.first = max(now, p.first.add(gap))
 	return p.first
 }
+
+// processors is how many there are, and not more than a cgroup's quota lets Go's scheduler use; some of its own may be lent.
+func processors() time.Duration { return time.Duration(min(runtime.NumCPU(), runtime.GOMAXPROCS(0))) }
 
 // armLocked sets the timer for the head of the queue.
 func (p *Prober) armLocked() {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -130,7 +129,7 @@ func TestFirstProbesComeQuickly(t *testing.T) {
 			t.Errorf("%d probes in the first 100 ms; they should be paced", n)
 		}
 		// The rest takes half of the processors.
-		half := 4000 * max(firstGap, 2*firstCost/time.Duration(runtime.NumCPU()))
+		half := 4000 * max(firstGap, 2*firstCost/processors())
 		sleep(half / 2)
 		if n := runs.count(); n < 2900 || n > 3100 {
 			t.Errorf("%d probes in the time for 3000", n)
