@@ -4,17 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"time"
 
 	"hard/internal/rank"
 )
-
-// Config is a configuration that came into force.
-type Config struct {
-	At         time.Time
-	Hash, Text string
-}
 
 // Rollup is what became of one endpoint in a minute or an hour.
 type Rollup struct {
@@ -90,23 +85,14 @@ func (r *Reader) Answers(ctx context.Context, f Filter) ([]AnswerChange, error) 
 	return all, err
 }
 
-// Configs gives every configuration version with its text, in order of time.
-func (r *Reader) Configs(ctx context.Context) ([]Config, error) {
-	var all []Config
-	texts := make(map[string]string)
-	err := eachRow(ctx, r.db, func(scan func(...any) error) error {
-		var c Config
-		var at int64
-		err := scan(&at, &c.Hash, &c.Text)
-		c.At = time.UnixMilli(at)
-		if c.Text != "" {
-			texts[c.Hash] = c.Text
-		}
-		c.Text = texts[c.Hash]
-		all = append(all, c)
-		return err
-	}, "SELECT at_ms, hash, text FROM config ORDER BY id")
-	return all, err
+// ConfigText gives the text of a configuration by its hash, as last stored; "" if it is not known. A text may have a
+// megabyte, and there may be one for each reload.
+func (r *Reader) ConfigText(ctx context.Context, hash string) (text string, err error) {
+	err = r.db.QueryRowContext(ctx, "SELECT text FROM config WHERE hash = ? AND text <> '' ORDER BY id DESC LIMIT 1", hash).Scan(&text)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return text, err
 }
 
 // Checkpoints gives the stored rankings in order of time.

@@ -104,7 +104,7 @@ type played struct {
 // play goes from a checkpoint to an instant. Of a run that crashed it reads on until the next row,
 // to know whether the instant was before its end.
 func (h *History) play(ctx context.Context, seg *segment, at time.Time) (*played, error) {
-	c, err := h.Config(seg.from.Config)
+	c, err := h.Config(ctx, seg.from.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func (h *History) play(ctx context.Context, seg *segment, at time.Time) (*played
 				p.Input(*in)
 				return nil
 			}
-			c, err := h.Config(in.Config)
+			c, err := h.Config(ctx, in.Config)
 			if err == nil {
 				p.config = c
 				err = p.Apply(c, in.At)

@@ -36,7 +36,6 @@ func (g *Gap) Error() string {
 type History struct {
 	r       *store.Reader
 	extent  store.Extent
-	texts   map[string]string         // of configurations, by hash
 	configs map[string]*config.Config // parsed ones
 	inputs  []engine.Input            // in order of time
 	points  []*engine.Checkpoint      // without names, in order of time
@@ -45,17 +44,10 @@ type History struct {
 
 // Open reads what a history has besides probes. r stays the caller's.
 func Open(ctx context.Context, r *store.Reader) (*History, error) {
-	h := &History{r: r, texts: make(map[string]string), configs: make(map[string]*config.Config)}
+	h := &History{r: r, configs: make(map[string]*config.Config)}
 	var err error
 	if h.extent, err = r.Extent(ctx); err != nil {
 		return nil, err
-	}
-	configs, err := r.Configs(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range configs {
-		h.texts[c.Hash] = c.Text
 	}
 	if err := h.readInputs(ctx); err != nil {
 		return nil, err
@@ -124,12 +116,15 @@ func (h *History) readLost(ctx context.Context) error {
 }
 
 // Config gives the configuration of a hash.
-func (h *History) Config(hash string) (*config.Config, error) {
+func (h *History) Config(ctx context.Context, hash string) (*config.Config, error) {
 	if c := h.configs[hash]; c != nil {
 		return c, nil
 	}
-	text, ok := h.texts[hash]
-	if !ok {
+	text, err := h.r.ConfigText(ctx, hash)
+	if err != nil {
+		return nil, err
+	}
+	if text == "" {
 		return nil, fmt.Errorf("the configuration %s is not in the history", hash)
 	}
 	// Redacted is how it is stored now; older rows have it all, and all must compare.

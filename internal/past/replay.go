@@ -183,7 +183,7 @@ func (r *replay) segment(ctx context.Context, seg *segment) (time.Time, error) {
 // begin makes the player of a segment: from what was decided then, as if the new configuration
 // were reloaded at that instant.
 func (r *replay) begin(ctx context.Context, seg *segment) error {
-	c, err := r.h.Config(seg.from.Config)
+	c, err := r.h.Config(ctx, seg.from.Config)
 	if err != nil {
 		return err
 	}
