@@ -145,7 +145,8 @@ func TestMigrationIsAllOrNothing(t *testing.T) {
 	}
 }
 
-// old puts a database of the first schema, with an override, at path, with so many kB more in it.
+// old puts a database of the first schema, with an override, at path, with so many kB more in it, and a time that
+// no calendar has.
 func old(t *testing.T, path string, kB int) {
 	t.Helper()
 	b, err := os.ReadFile("testdata/v1.db")
@@ -153,7 +154,8 @@ func old(t *testing.T, path string, kB int) {
 		t.Fatal(err)
 	}
 	write(t, path, b)
-	shell(t, path, fmt.Sprintf("PRAGMA journal_mode = DELETE; INSERT INTO config (at_ms, hash, text) VALUES (1, 'x', printf('%%.*c', %d, 'x'))", kB<<10))
+	shell(t, path, fmt.Sprintf(`PRAGMA journal_mode = DELETE; INSERT INTO config (at_ms, hash, text) VALUES (1, 'x', printf('%%.*c', %d, 'x'));
+		INSERT INTO rollup_minute VALUES (1000000000000000000, 1, 1, 1, 1, 1, 1, 1)`, kB<<10))
 }
 
 // The stored state doesn't wait for a migration, which may take longer than a start waits.

@@ -4,7 +4,7 @@ CREATE TABLE rollup_time (      -- every time that rollups have, as text: the vi
     time  TEXT PRIMARY KEY,
     at_ms INTEGER NOT NULL      -- in both tables, rollup_minute and rollup_hour
 ) WITHOUT ROWID;
-INSERT INTO rollup_time
+INSERT OR IGNORE INTO rollup_time -- a clock that was wrong may have left times that are none
     SELECT strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch'), at_ms
       FROM (SELECT at_ms FROM rollup_minute UNION SELECT at_ms FROM rollup_hour);
 
