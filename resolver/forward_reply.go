@@ -14,24 +14,26 @@ const fitRoom = 64
 
 // guarded is reply; a panic in it ends at's flight with SERVFAIL.
 func (l *lane) guarded(at *attempt, buf []byte, n int, cut bool, now int64, batch bool) {
-	defer l.broken(at.fl, buf[:n])
+	defer l.broken(at, at.fl, at.gen, buf[:n])
 	l.reply(at, buf, n, cut, now, batch)
 }
 
-// broken, itself deferred while fl (nil: none) was being moved on, perhaps by a
-// packet, ends it if that has panicked.
-func (l *lane) broken(fl *flight, packet []byte) {
+// broken, itself deferred while at, of this generation, was being moved on, perhaps by a
+// packet, ends its flight (nil: none) if that has panicked, and at if no time is set for it.
+func (l *lane) broken(at *attempt, fl *flight, gen uint64, packet []byte) {
 	v := recover()
 	if v == nil {
 		return
 	}
 	l.f.panics.Add(1)
 	logPanic(l.f.log, v, "the forwarder", packet)
-	if fl == nil || fl.conf == nil { // it had ended
-		return
-	}
 	defer l.f.recovered()
-	l.fail(fl, wire.EDEOther)
+	if fl != nil && fl.conf != nil { // else it had ended
+		l.fail(fl, wire.EDEOther)
+	}
+	if at.gen == gen && at.slot < 0 && !at.staged {
+		l.endAttempt(at)
+	}
 }
 
 // reply handles buf[:n], which came for at. batch: the reply to the client may

@@ -118,7 +118,7 @@ func (l *lane) tickOnce() {
 
 // ripe is due; a panic in it ends at's flight with SERVFAIL.
 func (l *lane) ripe(at *attempt, now int64) {
-	defer l.broken(at.fl, nil)
+	defer l.broken(at, at.fl, at.gen, nil)
 	l.due(at, now)
 }
 

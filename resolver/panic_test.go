@@ -235,3 +235,33 @@ func TestPanicInSharedReply(t *testing.T) {
 	}
 	unharmed(t, f, 1)
 }
+
+// Fault 20: a panic when the time of an attempt has come leaves nothing behind: its client is told, and the attempt, for
+// which no time is set any more, is over.
+func TestPanicWhenDue(t *testing.T) {
+	u := newFarEnd(t, silent)
+	f := testForwarder(t, patient(optionsTo(u)))
+	for _, l := range f.lanes {
+		l.mu.Lock() // so that the time does not come before this is done
+	}
+	ch := make(chan []byte, 2)
+	b := pack(t, query("d.example.", dns.TypeA))
+	var q wire.Query
+	q.Parse(b)
+	l := f.laneOf(q.Hash)
+	l.add(f.conf.Load(), &request{msg: b, q: &q, from: testAsker(false, func(m []byte) { ch <- bytes.Clone(m) })}, false, nil)
+	l.send(f.now())
+	l.oldest.set = nil // which the hedge asks
+	for _, l := range f.lanes {
+		l.mu.Unlock()
+	}
+	if r := wait(t, ch); r.Rcode != dns.RcodeServerFailure || len(ch) != 0 {
+		t.Errorf("%d more replies after %v", len(ch), r)
+	}
+	eventually(t, "no attempt waits", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return f.conf.Load().all[0].lanes[l.index].inflight == 0
+	})
+	unharmed(t, f, 1)
+}
