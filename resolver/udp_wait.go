@@ -115,6 +115,7 @@ func (l *udpListener) wait() bool {
 		return false
 	}
 	p.seat, p.singles, p.crowds = true, 0, 0
+	prompt()
 	l.door.shut()
 	return true // for what came before the door was shut
 }
@@ -146,6 +147,7 @@ func (l *udpListener) stand() {
 		return
 	}
 	p.seat, p.block, p.quick, p.parked = false, false, 0, l.r.sinceStart()
+	unhurried()
 	l.door.open()
 	l.r.seats.give()
 }
