@@ -239,7 +239,12 @@ func (d *Daemon) reload(who string) (report config.Report, err error) {
 	}
 	d.tell(d.o.Manager.Reloading())
 	defer func() { d.reportReady(err) }()
-	aside(func() { unswept(func() { report, err = d.reloadAside(who) }) })
+	aside(func() {
+		unswept(func() { report, err = d.reloadAside(who) })
+		if err == nil { // then a trim follows
+			tuneGC(headroomAfterReload)
+		}
+	})
 	return report, err
 }
 

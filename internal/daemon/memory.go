@@ -83,7 +83,7 @@ func (t *trimmer) stop() {
 // parsed file, and pages of our own file.
 func trim() {
 	debug.FreeOSMemory()
-	tuneGC()
+	tuneGC(headroom)
 	trimFile()
 }
 
@@ -136,10 +136,19 @@ func ownFile(smaps io.Reader, self string) (all []span) {
 	return all
 }
 
-// tuneGC leaves the heap about headroom to grow between two collections, whatever lives in it: with
-// Go's own 100 % a daemon that knows 10,000 names would hold twice what it needs for good. The larger
-// the heap, the smaller the part of it: 10,000 names live in 10 MB. $GOGC wins.
-func tuneGC() {
+const (
+	// headroom is what the heap may grow between two collections, in bytes, whatever lives in it: with Go's own
+	// 100 % a daemon that knows 10,000 names would hold twice what it needs for good. The larger the heap, the
+	// smaller the part of it: 10,000 names live in 10 MB.
+	headroom = 3 << 20
+	// headroomAfterReload is the same until the trim after a reload: so long the history's writer makes
+	// garbage of all that has changed, and with the small headroom that was a dozen collections of 10 ms
+	// of a processor each, in which queries wait.
+	headroomAfterReload = 24 << 20
+)
+
+// tuneGC leaves the heap about room to grow between two collections. $GOGC wins.
+func tuneGC(room uint64) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
@@ -148,9 +157,8 @@ func tuneGC() {
 	if sample[0].Value.Kind() != metrics.KindUint64 {
 		return
 	}
-	const headroom = 3 << 20
 	live := max(sample[0].Value.Uint64(), headroom)
-	debug.SetGCPercent(max(25, int(100*headroom/live)))
+	debug.SetGCPercent(max(25, int(100*room/live)))
 }
 
 // ownAddrs are the addresses of this host's interfaces.
