@@ -94,7 +94,7 @@ func request(c net.Conn) []string {
 	r := bufio.NewReader(c)
 	for {
 		line, err := r.ReadString('\n')
-		if err != nil || strings.TrimSpace(line) == "" {
+		if err != nil || line == "\r\n" { // not any blank line: a ClientHello has a kilobyte of random octets
 			return lines
 		}
 		lines = append(lines, strings.TrimRight(line, "\r\n"))
