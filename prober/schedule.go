@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hard/internal/bug"
+	"hard/internal/procs"
 	"hard/internal/rank"
 )
 
@@ -61,8 +62,8 @@ func (p *Prober) firstSlotLocked() moment {
 	return p.first
 }
 
-// processors is how many there are, and not more than a cgroup's quota lets Go's scheduler use; some of its own may be lent.
-func processors() time.Duration { return time.Duration(min(runtime.NumCPU(), runtime.GOMAXPROCS(0))) }
+// processors is how many there are, and not more than a cgroup's quota lets Go's scheduler use.
+func processors() time.Duration { return time.Duration(min(runtime.NumCPU(), procs.Own())) }
 
 // armLocked sets the timer for the head of the queue.
 func (p *Prober) armLocked() {

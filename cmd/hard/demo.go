@@ -17,6 +17,7 @@ import (
 
 	"hard/internal/config"
 	"hard/internal/daemon"
+	"hard/internal/handover"
 	"hard/internal/rank"
 )
 
@@ -28,10 +29,6 @@ const storyTimeout = 30 * time.Second
 
 // pageTimeout is how long the demo waits for its status page, which it could do without.
 const pageTimeout = 2 * time.Second
-
-// maxDemoSocket is the longest path of a control socket with which the one beside it, for a takeover, fits into
-// sockaddr_un, too.
-const maxDemoSocket = 107 - len(".takeover")
 
 // show is one run of the demo.
 type show struct {
@@ -107,8 +104,8 @@ func runDemo(ctx context.Context, o *options, stdout, stderr io.Writer) (err err
 // of the fastest candidate is worth waiting for.
 func demoConfig(w *world, dir string) string {
 	control := filepath.Join(dir, "control.sock")
-	if len(control) > maxDemoSocket {
-		control = ""
+	if len(handover.Path(control)) > config.MaxSocketPath {
+		control = "" // or the one beside it, for a takeover, would not fit
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `[listen]

@@ -19,7 +19,7 @@ var floors = map[string][]string{
 	"hard/internal/answer":   {"hard/internal/wire"},
 	"hard/internal/config":   {"hard/internal/rank"},
 	"hard/resolver":          {"hard/internal/bug", "hard/internal/procs", "hard/internal/answer", "hard/internal/wire", "hard/internal/mmsg"},
-	"hard/prober":            {"hard/internal/bug", "hard/internal/config", "hard/internal/rank", "hard/internal/mmsg"},
+	"hard/prober":            {"hard/internal/bug", "hard/internal/procs", "hard/internal/config", "hard/internal/rank", "hard/internal/mmsg"},
 	"hard/store":             {"hard/internal/bug", "hard/internal/rank"},
 	"hard/internal/hook":     {"hard/internal/bug"},
 

@@ -234,12 +234,12 @@ func setListenHTTP(s string, l *Listen) *issue {
 	return nil
 }
 
-// maxSocketPath is what fits into sockaddr_un with its final NUL.
-const maxSocketPath = 107
+// MaxSocketPath is what fits into sockaddr_un with its final NUL, in bytes.
+const MaxSocketPath = 107
 
 func setListenControl(s string, l *Listen) *issue {
-	if len(s) > maxSocketPath {
-		return issuef("the path of a socket has at most %d bytes, this one has %d", maxSocketPath, len(s))
+	if len(s) > MaxSocketPath {
+		return issuef("the path of a socket has at most %d bytes, this one has %d", MaxSocketPath, len(s))
 	}
 	if strings.HasSuffix(s, "/") {
 		return issuef("%s is a directory; want the path of the socket", strconv.Quote(s))

@@ -29,12 +29,19 @@ func placed(m *rank.Memory) bool { return m.Families[rank.V4].Placed || m.Famili
 
 // lookupsPending tells whether a candidate of the name has no address because its first look-up has no answer yet.
 func (e *Engine) lookupsPending(n *name) bool {
+	return e.anyFound(n, func(f found) bool { return !f.resolved && len(f.addrs) == 0 })
+}
+
+// unresolved tells whether a look-up of the name's candidates has had no answer in this run.
+func (e *Engine) unresolved(n *name) bool {
+	return e.anyFound(n, func(f found) bool { return !f.resolved })
+}
+
+// anyFound tells whether is holds for what is known of any candidate that has to be looked up.
+func (e *Engine) anyFound(n *name, is func(found) bool) bool {
 	for i := range n.cfg.Candidates {
 		c := &n.cfg.Candidates[i]
-		if len(c.Hosts) == 0 {
-			continue
-		}
-		if f := e.addrs[HostKey{n.cfg.Name, c.Label}]; !f.resolved && len(f.addrs) == 0 {
+		if len(c.Hosts) > 0 && is(e.addrs[HostKey{n.cfg.Name, c.Label}]) {
 			return true
 		}
 	}
@@ -48,22 +55,8 @@ func (e *Engine) lookedUp(n *name, d *rank.Decision) {
 	if d.Answers[rank.V4].Kind != rank.NotReady || e.unresolved(n) { // it is both families' or neither's
 		return
 	}
-	had := false
-	for i := range n.cfg.Candidates {
-		had = had || e.addrs[HostKey{n.cfg.Name, n.cfg.Candidates[i].Label}].had
-	}
+	had := e.anyFound(n, func(f found) bool { return f.had })
 	for f := range d.Answers {
 		d.Answers[f] = rank.WithoutAddress(had)
 	}
-}
-
-// unresolved tells whether a look-up of the name's candidates has had no answer in this run.
-func (e *Engine) unresolved(n *name) bool {
-	for i := range n.cfg.Candidates {
-		c := &n.cfg.Candidates[i]
-		if len(c.Hosts) > 0 && !e.addrs[HostKey{n.cfg.Name, c.Label}].resolved {
-			return true
-		}
-	}
-	return false
 }
