@@ -104,6 +104,26 @@ func (e *Entry) add(s *SetSpec, rrtype uint16) {
 	e.rest.sets[family] = buildSet(s, addrs, rrtype, e.TTL)
 }
 
+// Addrs returns the addresses of the answer for a family (0: A, 1: AAAA), best first; nil where there are none.
+func (e *Entry) Addrs(family int) []netip.Addr {
+	switch e.forms[family] {
+	case formOne:
+		if family == 0 {
+			return []netip.Addr{netip.AddrFrom4(e.a)}
+		}
+		return []netip.Addr{netip.AddrFrom16(e.aaaa)}
+	case formSet:
+		s := &e.rest.sets[family]
+		var addrs []netip.Addr
+		for record := range slices.Chunk(s.records[:int(s.count)*int(s.size)], int(s.size)) {
+			a, _ := netip.AddrFromSlice(record[ownerFixed:])
+			addrs = append(addrs, a)
+		}
+		return addrs
+	}
+	return nil
+}
+
 func familyOf(rrtype uint16) int {
 	if rrtype == wire.TypeAAAA {
 		return 1

@@ -58,8 +58,8 @@ func (e *Engine) decide(n *name, now time.Time, urgent bool) {
 		// A query may be waiting for what comes after Hold.
 		e.urgent = e.urgent || urgent || n.held
 		e.noteAnswers(n, &d, spec, sum, now)
-		e.changes = append(e.changes, answer.Change{Slot: n.slot, Entry: answer.Build(spec)})
-		n.sum, n.stale, n.answered = sum, false, true
+		n.entry, n.sum, n.stale = answer.Build(spec), sum, false
+		e.changes = append(e.changes, answer.Change{Slot: n.slot, Entry: n.entry})
 		n.held = spec.Sets[rank.V4].Kind == answer.Hold || spec.Sets[rank.V6].Kind == answer.Hold
 	}
 	e.pace(n, &d)
@@ -160,7 +160,7 @@ func (e *Engine) noteSelected(n *name, d *rank.Decision) {
 	if !changed {
 		return
 	}
-	if n.static && !n.answered && len(e.names) > currentBatch {
+	if n.static && n.entry == nil && len(e.names) > currentBatch {
 		e.current.addLater(n)
 		return
 	}
@@ -172,31 +172,28 @@ func (e *Engine) noteSelected(n *name, d *rank.Decision) {
 
 // noteAnswers records each family whose answer is another one now.
 func (e *Engine) noteAnswers(n *name, d *rank.Decision, spec *answer.Spec, sum sums, now time.Time) {
-	if n.static && !n.answered && len(e.names) > currentBatch {
+	if n.static && n.entry == nil && len(e.names) > currentBatch {
 		n.firstAt = now
 		e.current.addLater(n)
 		return
 	}
+	first := n.entry == nil
 	for f := range spec.Sets {
-		if n.answered && n.sum.sets[f] == sum.sets[f] {
+		if !first && n.sum.sets[f] == sum.sets[f] {
 			continue
 		}
 		addrs, reason := kept(spec.Sets[f].Addrs), d.Answers[f].Reason.String()
-		same := n.answered && n.sum.addrs[f] == sum.addrs[f]
+		same := !first && n.sum.addrs[f] == sum.addrs[f]
 		e.o.Recorder.Answer(AnswerChange{
-			At: now, Name: n.cfg.Name, Family: rank.Family(f), Addresses: addrs, Reason: reason, First: !n.answered, Same: same,
+			At: now, Name: n.cfg.Name, Family: rank.Family(f), Addresses: addrs, Reason: reason, First: first, Same: same,
 		})
-		if n.answered && e.started {
-			was := ""
-			if n.before != nil {
-				was = joinAddrs(n.before.Families[f].LastGood)
-			}
-			level, is := slog.LevelInfo, joinAddrs(addrs)
+		if !first && e.started {
+			level := slog.LevelInfo
 			if same {
 				level = slog.LevelDebug // other weights, or another reason: nobody gets another address
 			}
 			e.log.Log(context.Background(), level, "answer changed", "name", n.cfg.Name, "type", rank.Family(f).String(),
-				"from", was, "to", is, "reason", reason)
+				"from", joinAddrs(n.entry.Addrs(f)), "to", joinAddrs(addrs), "reason", reason)
 		}
 	}
 }

@@ -22,16 +22,16 @@ type name struct {
 	before  *rank.Memory // what the last decision was made with ...
 	decided time.Time    // ... and when
 
-	sum      sums // of the published entry
-	answered bool // there is one
-	held     bool // and it lets queries wait
-	stale    bool // it must be built again, whatever its sum: something else in the file changed
-	allDown  bool // on_all_down is in force
-	static   bool // no endpoint is probed
-	probed   bool // the prober has checks of it
-	marked   bool // in currentRows
-	stored   time.Time
-	firstAt  time.Time // of first answers that are still to be recorded; zero: none are
+	entry   *answer.Entry // the last one, in the table or about to be; nil: none was made yet
+	sum     sums          // of it
+	held    bool          // it lets queries wait
+	stale   bool          // it must be built again, whatever its sum: something else in the file changed
+	allDown bool          // on_all_down is in force
+	static  bool          // no endpoint is probed
+	probed  bool          // the prober has checks of it
+	marked  bool          // in currentRows
+	stored  time.Time
+	firstAt time.Time // of first answers that are still to be recorded; zero: none are
 
 	idle  idleState
 	due   time.Time // when time alone may change something; zero = never

@@ -115,6 +115,9 @@ func (e *Engine) force(o Override, force bool, now time.Time) ([]Override, error
 func (e *Engine) putOverrides(list []Override, now time.Time) {
 	for i := range list {
 		was := e.overrideOf(list[i].key())
+		if was.Empty() && list[i].Empty() {
+			continue // given back, but nobody had forced it
+		}
 		e.keepOverride(list[i])
 		e.noteOverride(&was, &list[i], reasonOf(&list[i]), now)
 	}

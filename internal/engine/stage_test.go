@@ -139,9 +139,15 @@ func parse(t *testing.T, text string) *config.Config {
 // play runs a test in a bubble; saved is what an earlier run left.
 func play(t *testing.T, text string, saved func() Saved, story func(s *stage)) {
 	t.Helper()
+	playLogged(t, text, saved, slog.New(slog.DiscardHandler), story)
+}
+
+// playLogged is play with a log.
+func playLogged(t *testing.T, text string, saved func() Saved, log *slog.Logger, story func(s *stage)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFar()
-		o := Options{Config: parse(t, text), Publisher: f, Prober: f, Recorder: f, Log: slog.New(slog.DiscardHandler)}
+		o := Options{Config: parse(t, text), Publisher: f, Prober: f, Recorder: f, Log: log}
 		if saved != nil {
 			o.Saved = saved()
 		}
