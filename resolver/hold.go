@@ -207,12 +207,8 @@ func answerHeld(table *answer.Table, q *wire.Query, buf []byte, n int, tr wire.T
 		}
 		return res.N, sourceOf(res.Source)
 	}
-	switch v := q.Parse(buf[:n]); v {
-	case wire.VerdictDrop:
-		return 0, sourceError
-	case wire.VerdictOK:
-		return q.Error(buf, wire.ServFail, notReady, tr), sourceError
-	default:
-		return q.Error(buf, v.Rcode(), nil, tr), sourceError
+	if v := q.Parse(buf[:n]); v != wire.VerdictOK {
+		return answer.Reject(q, v, buf, tr), sourceError
 	}
+	return q.Error(buf, wire.ServFail, notReady, tr), sourceError
 }

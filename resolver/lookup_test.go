@@ -119,6 +119,9 @@ func TestRewriteSVCB(t *testing.T) {
 				t.Errorf("%s: %s, want %s", name, r.Answer[i], w)
 			}
 		}
+		if told := ede(r) == 0; told != (c.want == nil) {
+			t.Errorf("%s: extended error %d", name, ede(r))
+		}
 		if c.want == nil && (len(r.Ns) != 1 || r.Ns[0].Header().Rrtype != dns.TypeSOA || r.Ns[0].Header().Ttl != 7) {
 			t.Errorf("%s: NODATA without SOA: %v", name, r)
 		}
@@ -141,6 +144,9 @@ func TestRewriteOwnName(t *testing.T) {
 	r := askOwn(t, f, question("o.example.", dns.TypeMX), false, e)
 	if r.Rcode != 0 || len(r.Answer) != 0 || len(r.Ns) != 1 || r.Ns[0].Header().Rrtype != dns.TypeSOA {
 		t.Errorf("NXDOMAIN became %v", r)
+	}
+	if r = askOwn(t, f, withOPT(question("o.example.", dns.TypeMX)), false, e); r.Rcode != 0 || ede(r) != 0 {
+		t.Errorf("with OPT, NXDOMAIN became %v", r)
 	}
 	if r = askOwn(t, f, question("o.example.", dns.TypeA), false, e); r.Answer[0].Header().Ttl != 7 {
 		t.Errorf("forwarded address: %v", r)

@@ -34,6 +34,7 @@ func (l *lane) rewriteOwn(fl *flight, buf []byte, n int) ([]byte, int) {
 	}
 	if rep.Rcode == wire.NXDomain {
 		denyTypeOnly(&m)
+		explain(&m, "the upstream denies the name, which is configured here")
 	} else if m.Truncated {
 		m.Answer, m.Ns = nil, nil // the client asks over TCP
 		keepOPT(&m)
@@ -96,11 +97,21 @@ func stripHints(m *dns.Msg, e *answer.Entry) {
 	if len(kept) > 0 {
 		return
 	}
+	if changed {
+		explain(m, "nothing is left without hints and aliases (svcb)")
+	}
 	m.Ns = slices.DeleteFunc(m.Ns, func(rr dns.RR) bool {
 		return rr.Header().Rrtype != dns.TypeSOA || !dns.IsSubDomain(rr.Header().Name, owner)
 	})
 	if len(m.Ns) == 0 {
 		m.Ns = []dns.RR{ownSOA(m.Question[0].Name, e.TTL)}
+	}
+}
+
+// explain adds an extended error, for who wonders why the upstream says something else. Without an OPT it has no place.
+func explain(m *dns.Msg, text string) {
+	if opt := m.IsEdns0(); opt != nil {
+		opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: text})
 	}
 }
 
@@ -149,7 +160,9 @@ func repackOPT(b []byte, a *wire.Asked, tr wire.Transport) ([]byte, int) {
 	}
 	m.Extra = slices.DeleteFunc(m.Extra, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeOPT })
 	rcode := m.Rcode
-	m.Rcode &= 0x0f
+	if m.Rcode &= 0x0f; rcode != m.Rcode && !a.EDNS {
+		m.Rcode = dns.RcodeServerFailure // as wire.Reply.FitOPT has it
+	}
 	m.Compress = true
 	out, err := m.Pack()
 	if err != nil {

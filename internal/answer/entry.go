@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"hard/internal/wire"
 )
@@ -159,9 +160,29 @@ func buildSet(s *SetSpec, addrs []netip.Addr, rrtype uint16, ttl uint32) set {
 		out.cycle = cycle(s.Weights)
 	}
 	if s.EDE != NoEDE {
-		out.ede = wire.EDEOption(uint16(s.EDE), s.EDEText)
+		out.ede = edeOption(uint16(s.EDE), s.EDEText)
 	}
 	return out
+}
+
+// edeOption makes an extended error's option, or finds it: thousands of names have the same one when a start or an
+// outage makes them, so that the last is kept.
+func edeOption(code uint16, text string) []byte {
+	last := lastEDE.Load()
+	if last == nil || last.code != code || last.text != text {
+		last = &sharedEDE{code: code, text: text, option: wire.EDEOption(code, text)}
+		lastEDE.Store(last)
+	}
+	return last.option
+}
+
+var lastEDE atomic.Pointer[sharedEDE]
+
+// sharedEDE is immutable.
+type sharedEDE struct {
+	code   uint16
+	text   string
+	option []byte
 }
 
 // appendAddr appends one address record whose owner is the question's name.

@@ -41,8 +41,8 @@ type Result struct {
 // is unchanged and q describes it. len(buf) must be at least 512, and should be wire.MaxUDP or wire.MaxTCP: a reply
 // never exceeds it. r belongs to the calling goroutine. Nothing is allocated (but see Rotor).
 //
-// Queries with a signature are REFUSED, as a forwarder that changes the ID would break it (R27; q.Signed says so for
-// a log line); so are classes other than IN (R23) and zone transfers (R25).
+// Queries with a signature are REFUSED, as a forwarder that changes the ID would break it (R27); so are classes other
+// than IN (R23) and zone transfers (R25).
 func (t *Table) Serve(q *wire.Query, buf []byte, n int, tr wire.Transport, r *Rotor) Result {
 	return t.serve(q, buf, n, tr, r, false)
 }
@@ -54,13 +54,14 @@ func (t *Table) ServeNow(q *wire.Query, buf []byte, n int, tr wire.Transport, r 
 
 func (t *Table) serve(q *wire.Query, buf []byte, n int, tr wire.Transport, r *Rotor, now bool) Result {
 	if v := q.Parse(buf[:n]); v != wire.VerdictOK {
-		if v == wire.VerdictDrop {
-			return Result{Slot: -1, Action: Drop}
+		res := Result{Slot: -1, Action: Drop}
+		if res.N = Reject(q, v, buf, tr); res.N > 0 {
+			res.Action, res.Source = Answer, SourceError
 		}
-		return fail(q, buf, v.Rcode(), tr)
+		return res
 	}
-	if rcode := unserved(q); rcode != wire.NoError {
-		return fail(q, buf, rcode, tr)
+	if rcode, ede := unserved(q); rcode != wire.NoError {
+		return Result{Slot: -1, Action: Answer, Source: SourceError, N: q.Error(buf, rcode, ede, tr)}
 	}
 	slot, matched := t.index.find(q.Hash, q.Name())
 	if slot < 0 || t.entries[slot] == nil {
@@ -82,27 +83,6 @@ func (t *Table) serve(q *wire.Query, buf []byte, n int, tr wire.Transport, r *Ro
 	return res
 }
 
-// fail answers with an error that has nothing to do with the name.
-func fail(q *wire.Query, buf []byte, rcode wire.Rcode, tr wire.Transport) Result {
-	return Result{Slot: -1, Action: Answer, Source: SourceError, N: q.Error(buf, rcode, nil, tr)}
-}
-
-// unserved returns the error for whole queries that are neither answered nor forwarded (R23, R25 to R27).
-func unserved(q *wire.Query) wire.Rcode {
-	if q.Class != wire.ClassIN || q.Signed {
-		return wire.Refused
-	}
-	switch q.Type {
-	case wire.TypeAXFR, wire.TypeIXFR:
-		return wire.Refused
-	case 0, wire.TypeOPT, wire.TypeTSIG, wire.TypeNXNAME, 65535:
-		return wire.FormErr // nothing that can be asked for (RFC 6895, section 3.1; RFC 9824, section 3.4)
-	case wire.TypeTKEY, wire.TypeMAILA, wire.TypeMAILB:
-		return wire.NotImp
-	}
-	return wire.NoError
-}
-
 // family answers a query for addresses.
 func (t *Table) family(res *Result, e *Entry, family int, q *wire.Query, buf []byte, tr wire.Transport, r *Rotor,
 	now bool) {
@@ -112,11 +92,8 @@ func (t *Table) family(res *Result, e *Entry, family int, q *wire.Query, buf []b
 	case formSet:
 		t.set(res, &e.rest.sets[family], family, q, buf, tr, r, now)
 	default:
-		rcode := wire.NoError
-		if e.special == nothing {
-			rcode = wire.NXDomain
-		}
-		res.N = negative(&q.Asked, buf, res.Owner, rcode, e.TTL, nil, tr)
+		rcode, ede := e.special.denial()
+		res.N = negative(&q.Asked, buf, res.Owner, rcode, e.TTL, ede, tr)
 	}
 }
 
@@ -198,8 +175,9 @@ func (s *set) reply(first int, q *wire.Query, buf []byte, tr wire.Transport, r *
 func other(res *Result, e *Entry, q *wire.Query, buf []byte, tr wire.Transport) {
 	svcb := q.Type == wire.TypeSVCB || q.Type == wire.TypeHTTPS
 	switch {
-	case e.special == nothing:
-		res.N = negative(&q.Asked, buf, res.Owner, wire.NXDomain, e.TTL, nil, tr)
+	case e.special >= nothing:
+		rcode, ede := e.special.denial()
+		res.N = negative(&q.Asked, buf, res.Owner, rcode, e.TTL, ede, tr)
 	case q.Type == wire.TypeANY:
 		res.N = minimalANY(q, buf, e.TTL, tr)
 	case q.Type == wire.TypePTR && e.rest != nil && e.rest.ptr != nil:
@@ -207,8 +185,10 @@ func other(res *Result, e *Entry, q *wire.Query, buf []byte, tr wire.Transport) 
 		n := int(q.QEnd)
 		n += copy(buf[n:], e.rest.ptr)
 		res.N = q.AppendOPT(buf, n, wire.NoError, nil, tr)
-	case e.special == hosts, svcb && e.SVCB == SVCBNoData:
+	case e.special == hosts:
 		res.N = NoData(&q.Asked, buf, res.Owner, e.TTL, nil, tr)
+	case svcb && e.SVCB == SVCBNoData:
+		res.N = NoData(&q.Asked, buf, res.Owner, e.TTL, edeNoSVCB, tr)
 	default:
 		res.Action = Ask
 	}

@@ -215,6 +215,22 @@ func TestKinds(t *testing.T) {
 			t.Error(m)
 		}
 	})
+	t.Run("R91 PTR of a name with several addresses", func(t *testing.T) {
+		s := SetSpec{Addrs: many(3, false), Max: 3, EDE: NoEDE}
+		c := newClient(t, &Spec{Name: "n.example", TTL: 3, Sets: [2]SetSpec{s, plain()}})
+		if _, res := c.ask("n.example", dns.TypePTR); res.Action != Ask {
+			t.Errorf("%+v", res)
+		}
+	})
+	t.Run("R86 a TTL of days", func(t *testing.T) {
+		const ttl = 7*86400 + 0x100
+		c := newClient(t, &Spec{Name: "n.example", TTL: ttl, Sets: [2]SetSpec{plain(addrs("192.0.2.1")...), plain(addrs("2001:db8::1")...)}})
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeANY} {
+			if m, _ := c.ask("n.example", qtype); len(m.Answer) != 1 || m.Answer[0].Header().Ttl != ttl {
+				t.Error(m)
+			}
+		}
+	})
 	t.Run("SVCB and HTTPS", func(t *testing.T) {
 		for policy, action := range map[SVCB]Action{SVCBStrip: Ask, SVCBForward: Ask, SVCBNoData: Answer} {
 			s := spec("n.example")

@@ -67,6 +67,18 @@ func TestSizes(t *testing.T) {
 			t.Error(m)
 		}
 	})
+	t.Run("R37 R39 what fits exactly", func(t *testing.T) {
+		// 27 bytes, 28 records, an OPT of 11 and an option of 6 and its text.
+		const room = 512 - 27 - 28*16 - 11 - 6
+		for _, c := range []struct{ text, kept int }{{room, 1}, {room + 1, 0}} {
+			s := SetSpec{Addrs: many(40, false), Max: 28, EDE: 3, EDEText: strings.Repeat("x", c.text)}
+			cl := newClient(t, &Spec{Name: name, TTL: 1, Sets: [2]SetSpec{s, plain()}})
+			m, _ := cl.ask(name, dns.TypeA, edns(512, false))
+			if len(m.Answer) != 28 || len(m.IsEdns0().Option) != c.kept {
+				t.Errorf("text of %d: %v", c.text, m)
+			}
+		}
+	})
 	t.Run("R42 never more than the buffer", func(t *testing.T) {
 		tb := table(t, &Spec{Name: name, TTL: 1, Sets: [2]SetSpec{set(false, 100, 100), plain()}})
 		var q wire.Query

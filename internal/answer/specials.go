@@ -13,8 +13,20 @@ type specialKind uint8
 const (
 	notSpecial specialKind = iota
 	hosts                  // A and AAAA from the sets, PTR if there is one; NODATA for all other types
-	nothing                // NXDOMAIN
+	nothing                // NXDOMAIN: of a zone served here
+	barred                 // NXDOMAIN: nobody may ask upstream for it, which an extended error tells
 )
+
+// denial is how a name without records of the type is answered.
+func (k specialKind) denial() (wire.Rcode, []byte) {
+	switch k {
+	case nothing:
+		return wire.NXDomain, nil
+	case barred:
+		return wire.NXDomain, edeSpecial
+	}
+	return wire.NoError, nil
+}
 
 // specialTTL is the TTL of special-use names in seconds: short enough for a later configuration to be seen soon.
 const specialTTL = 600
@@ -36,16 +48,21 @@ func specialNames() []special {
 	ptr.rest.ptr = append(ptr.rest.ptr, localhostName...)
 
 	empty := specialEntry(hosts)
-	none := specialEntry(nothing)
-	loopback6 := "1." + strings.Repeat("0.", 31) + "ip6.arpa"
+	none, bar := specialEntry(nothing), specialEntry(barred)
+	zeros := strings.Repeat("0.", 31) + "ip6.arpa"
+	loopback6, unspecified6 := "1."+zeros, "0."+zeros
 	return []special{
 		{"localhost", localhost}, {"*.localhost", localhost}, // RFC 6761, section 6.3
-		{"invalid", none}, {"*.invalid", none}, // RFC 6761, section 6.4
-		{"onion", none}, {"*.onion", none}, // RFC 7686, section 2
+		{"invalid", bar}, {"*.invalid", bar}, // RFC 6761, section 6.4
+		{"onion", bar}, {"*.onion", bar}, // RFC 7686, section 2
 		// RFC 6303, section 4.2. The two names between the zone and its PTR exist, without records.
 		{"127.in-addr.arpa", empty}, {"*.127.in-addr.arpa", none}, {"1.0.0.127.in-addr.arpa", ptr},
 		{"0.127.in-addr.arpa", empty}, {"0.0.127.in-addr.arpa", empty},
 		{loopback6, ptr}, {"*." + loopback6, none}, // RFC 6303, section 4.3
+		// Addresses that no host has: "this network", broadcast, unspecified (RFC 6303, sections 4.2 and 4.3).
+		{"0.in-addr.arpa", empty}, {"*.0.in-addr.arpa", none},
+		{"255.255.255.255.in-addr.arpa", empty}, {"*.255.255.255.255.in-addr.arpa", none},
+		{unspecified6, empty}, {"*." + unspecified6, none},
 		// RFC 9462, section 6.4: a client must not be led past us to an upstream's encrypted resolver.
 		{"resolver.arpa", empty}, {"*.resolver.arpa", empty},
 	}

@@ -36,7 +36,12 @@ func TestSpecialNames(t *testing.T) {
 		{"R95", "0.0.127.in-addr.arpa", dns.TypePTR, 0, "", "0.0.127.in-addr.arpa."},
 		{"R95", "2.0.0.127.in-addr.arpa", dns.TypePTR, 3, "", "127.in-addr.arpa."},
 		{"R95", "127.in-addr.arpa", dns.TypeNS, 0, "", "127.in-addr.arpa."},
+		{"R95", "1.0.0.127.in-addr.arpa", dns.TypeTXT, 0, "", "1.0.0.127.in-addr.arpa."},
 		{"R95", loopback6, dns.TypePTR, 0, "localhost.", ""},
+		{"R95", "0." + loopback6[2:], dns.TypePTR, 0, "", "0." + loopback6[2:]},
+		{"R95", "0.in-addr.arpa", dns.TypePTR, 0, "", "0.in-addr.arpa."},
+		{"R95", "0.0.0.0.in-addr.arpa", dns.TypePTR, 3, "", "0.in-addr.arpa."},
+		{"R95", "255.255.255.255.in-addr.arpa", dns.TypePTR, 0, "", "255.255.255.255.in-addr.arpa."},
 		{"R96", "_dns.resolver.arpa", dns.TypeSVCB, 0, "", "resolver.arpa."},
 		{"R96", "resolver.arpa", dns.TypeSOA, 0, "", "resolver.arpa."},
 	} {
@@ -58,6 +63,7 @@ func TestSpecialNames(t *testing.T) {
 	}
 	t.Run("R91 R94 R95 R96 forwarded", func(t *testing.T) {
 		for _, name := range []string{"test", "a.local", "home.arpa", "x.internal", "1.168.192.in-addr.arpa", "1.2.0.192.in-addr.arpa",
+			"10.in-addr.arpa", "100.in-addr.arpa", "255.255.255.in-addr.arpa", "0.255.255.255.in-addr.arpa", "2." + loopback6[2:], loopback6[2:],
 			"use-application-dns.net", "notlocalhost", "localhost.example", "arpa", "in-addr.arpa", "."} {
 			if _, res := c.ask(name, dns.TypePTR); res.Action != Ask {
 				t.Errorf("%s is not forwarded", name)

@@ -13,13 +13,6 @@ import (
 	"hard/internal/rank"
 )
 
-// Extended DNS Error codes of local answers (RFC 8914, section 4).
-const (
-	edeStaleAnswer = 3
-	edeNotReady    = 14
-	edeNoReachable = 22
-)
-
 // rebuild decides every name anew and publishes a whole table.
 func (e *Engine) rebuild(now time.Time) {
 	entries := make([]*answer.Entry, len(e.names))
@@ -243,6 +236,7 @@ func sumOf(s *answer.SetSpec) (set, addrs uint64) {
 	h.SetSeed(sumSeed)
 	only.SetSeed(sumSeed)
 	maphash.WriteComparable(&h, [4]int{int(s.Kind), s.Max, s.EDE, len(s.Addrs)})
+	h.WriteString(s.EDEText)
 	for i, a := range s.Addrs {
 		maphash.WriteComparable(&h, a)
 		maphash.WriteComparable(&only, a)
@@ -263,7 +257,7 @@ func (e *Engine) specOf(n *name, d *rank.Decision) *answer.Spec {
 	s.SVCB = answer.SVCB(n.cfg.SVCB)
 	held := false
 	for f := range s.Sets {
-		e.setOf(&s.Sets[f], n, d, &d.Answers[f])
+		e.setOf(&s.Sets[f], n, d, rank.Family(f))
 		held = held || s.Sets[f].Kind == answer.Hold
 	}
 	s.Idle = n.idle.phase != idleActive || held && slices.ContainsFunc(n.eps, func(ep endpoint) bool { return ep.unhurried() })
@@ -271,28 +265,24 @@ func (e *Engine) specOf(n *name, d *rank.Decision) *answer.Spec {
 }
 
 // setOf makes one family's set, in the memory of the one that was there.
-func (e *Engine) setOf(s *answer.SetSpec, n *name, d *rank.Decision, a *rank.Answer) {
+func (e *Engine) setOf(s *answer.SetSpec, n *name, d *rank.Decision, f rank.Family) {
+	a := &d.Answers[f]
 	*s = answer.SetSpec{Max: n.cfg.Policy.MaxAnswers, EDE: answer.NoEDE, Addrs: s.Addrs[:0], IDs: s.IDs[:0], Weights: s.Weights[:0]}
 	switch a.Kind {
 	case rank.Wait:
-		s.Kind, s.EDE, s.Max = answer.Hold, edeNotReady, 0
+		s.Kind, s.Max = answer.Hold, 0
 	case rank.StaleAll:
-		s.EDE, s.Max = edeStaleAnswer, 0
-	case rank.Stale:
-		s.EDE = edeStaleAnswer
+		s.Max = 0
 	case rank.Pass:
 		s.Kind = answer.Forward
-	case rank.Empty:
-		if d.AllDown {
-			s.EDE = edeNoReachable
-		}
 	case rank.Fail:
-		s.Kind, s.EDE = answer.ServFail, edeNoReachable
+		s.Kind = answer.ServFail
 	case rank.NotReady:
-		if s.Kind, s.EDE = answer.ServFail, edeNotReady; e.unresolved(n) {
+		if s.Kind = answer.ServFail; e.unresolved(n) {
 			s.Kind = answer.Hold // a query waits for the look-up
 		}
 	}
+	s.EDE, s.EDEText = n.edeOf(d, f)
 	for _, k := range a.Selected {
 		ep := &n.eps[k]
 		s.Addrs, s.IDs = append(s.Addrs, ep.addr), append(s.IDs, n.ids[n.candidate(ep)])

@@ -93,13 +93,18 @@ func (f *far) ask(t *testing.T, name string) (addrs []string, wait bool) {
 	return addrs, false
 }
 
-// response is what the published table answers to a query with EDNS; nil where the query would wait.
+// response is what the published table answers to a query for A with EDNS; nil where the query would wait.
 func (f *far) response(t *testing.T, name string) *dns.Msg {
+	t.Helper()
+	return f.responseTo(t, name, dns.TypeA)
+}
+
+func (f *far) responseTo(t *testing.T, name string, qtype uint16) *dns.Msg {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	m := new(dns.Msg)
-	m.SetQuestion(dns.Fqdn(name), dns.TypeA)
+	m.SetQuestion(dns.Fqdn(name), qtype)
 	m.SetEdns0(1232, false)
 	packet, err := m.Pack()
 	if err != nil {

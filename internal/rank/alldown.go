@@ -68,8 +68,8 @@ func (d *decider) lastGood() {
 		d.all()
 		return
 	}
-	// A family that was last answered NODATA is so again, rather than with what was left out even
-	// in good times.
+	// A family that was answered NODATA while another tier had eligible ones of it is so again,
+	// rather than with what was left out even in good times.
 	for f := range kept {
 		d.give(Family(f), Stale, kept[f])
 	}

@@ -44,7 +44,7 @@ var allDownStories = []story{
 		steps:  []step{{0, "", "nodata", "nodata"}},
 	},
 	{
-		rule:   "5: servfail",
+		rule:   "5: servfail, of the family without endpoints too: R84 as glibc reads it",
 		policy: func(p *Policy) { p.OnAllDown = ServFail },
 		eps:    []string{"10.0.0.1 unhealthy"},
 		steps:  []step{{0, "", "servfail", "servfail"}},
@@ -116,6 +116,26 @@ var allDownStories = []story{
 			{0, "", "normal 10.0.0.1", "normal fd00::1"},
 			{1, "fd00::1 unknown", "normal 10.0.0.1", "wait fd00::1"},
 			{2, "fd00::1 unhealthy; 10.0.0.1 unhealthy", "stale 10.0.0.1", "stale fd00::1"},
+		},
+	},
+	{
+		rule: "5: last_good: families die one after the other, and each keeps its own",
+		eps:  []string{"10.0.0.1 healthy 5ms", "fd00::1 healthy 9ms"},
+		steps: []step{
+			{0, "", "normal 10.0.0.1", "normal fd00::1"},
+			{1, "10.0.0.1 unhealthy", "nodata", "normal fd00::1"},
+			{2, "fd00::1 unhealthy", "stale 10.0.0.1", "stale fd00::1"},
+		},
+	},
+	{
+		rule:   "5: last_good: a family that another tier has, and that is left out in good times, stays out",
+		policy: func(p *Policy) { p.Hold = 0 },
+		eps:    []string{"10.0.0.1 unhealthy 5ms", "fd00::1 healthy 9ms tier=1"},
+		steps: []step{
+			{0, "", "nodata", "normal fd00::1"},
+			{1, "10.0.0.1 healthy", "normal 10.0.0.1", "nodata"},
+			{2, "fd00::1 unhealthy", "normal 10.0.0.1", "nodata"},
+			{3, "10.0.0.1 unhealthy", "stale 10.0.0.1", "nodata"},
 		},
 	},
 	{

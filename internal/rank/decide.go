@@ -272,8 +272,12 @@ func (d *decider) answer(f Family, mem FamilyMemory) {
 
 // none answers for a family without an eligible endpoint where the other has one: NODATA, or a
 // wait for its first verdicts. tier is the one that won, -1 for none of this family's own.
+//
+// What was last selected while healthy stays remembered, for families die one after the other, but where another tier
+// has eligible ones of this family, which are left out in good times, too.
 func (d *decider) none(f Family, tier int) {
 	a := &d.out.Answers[f]
+	elsewhere := false
 	*a = Answer{Kind: Empty, Reason: Reason{code: reasonNoFamily, tier: int32(tier)}}
 	for i := range d.views {
 		v := &d.views[i]
@@ -283,11 +287,14 @@ func (d *decider) none(f Family, tier int) {
 		if a.Reason.code == reasonNoFamily {
 			a.Reason.code = reasonNoneHere
 		}
+		elsewhere = elsewhere || v.eligible
 		if v.unknown && (tier < 0 || d.eps[i].Tier == tier) {
 			a.Kind, a.Reason.code = Wait, reasonWait
 			a.Selected = append(a.Selected, i)
-			d.out.Memory.Families[f].LastGood = d.prev.Families[f].LastGood
 		}
+	}
+	if !elsewhere || a.Kind == Wait {
+		d.out.Memory.Families[f].LastGood = d.prev.Families[f].LastGood
 	}
 }
 

@@ -47,7 +47,8 @@ func (a *Asked) Header(buf []byte, flags uint16, rcode Rcode, answers, authoriti
 // Error writes a reply without records into buf: header, question (if QEnd is not 0) and OPT (if the query had one).
 // buf[:QEnd] must hold the query's header and question; the packet the query was parsed from does, or a copy of
 // its first QEnd bytes. len(buf) must be at least 512. ede is an option made by EDEOption, or nil; it is sent only
-// with an OPT and if it fits. AA and AD are clear. The length of the reply is returned.
+// with an OPT and if it fits. AA and AD are clear. A response code above 15 is SERVFAIL where there is no OPT to tell it.
+// The length of the reply is returned.
 func (a *Asked) Error(buf []byte, rcode Rcode, ede []byte, tr Transport) int {
 	return a.empty(buf, 0, rcode, ede, tr)
 }
@@ -58,6 +59,9 @@ func (a *Asked) Truncated(buf []byte, rcode Rcode, tr Transport) int {
 }
 
 func (a *Asked) empty(buf []byte, flags uint16, rcode Rcode, ede []byte, tr Transport) int {
+	if rcode > maxRcode && !a.EDNS {
+		rcode = ServFail
+	}
 	a.Header(buf, flags, rcode, 0, 0)
 	n := max(int(a.QEnd), HeaderLen)
 	if n+a.SizeOfOPT(ede, tr) > min(a.Limit(tr), len(buf)) {

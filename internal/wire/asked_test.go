@@ -68,6 +68,21 @@ func TestErrorReplies(t *testing.T) {
 				t.Error(m)
 			}
 		}},
+		{"R8 R28 OPT of another opcode", ask(5<<11, "a", 1).opt(1232, 1<<15, ""), NotImp, Transport{}, func(t *testing.T, m *dns.Msg, _ []byte) {
+			if m.Opcode != 5 || len(m.Question) != 0 || m.IsEdns0() == nil || !m.IsEdns0().Do() || len(m.Extra) != 1 {
+				t.Error(m)
+			}
+		}},
+		{"R8 R28 another opcode's body of another form", header(7, 6<<11).str("\x00\x01\x00\x04\x00\x00\x00\x00"), NotImp, Transport{}, func(t *testing.T, m *dns.Msg, raw []byte) {
+			if m.Opcode != 6 || len(raw) != 12 {
+				t.Error(m)
+			}
+		}},
+		{"R28 a code above 15 has no place without OPT", ask(0, "a", 0), BadVers, Transport{}, func(t *testing.T, m *dns.Msg, raw []byte) {
+			if m.Rcode != dns.RcodeServerFailure || len(m.Extra) != 0 {
+				t.Error(m)
+			}
+		}},
 		{"R2 R3 R4 R5 R6 header bits", ask(FlagAA|FlagTC|FlagRA|FlagZ|FlagAD|FlagCD|15, "a", 0), ServFail, Transport{}, func(t *testing.T, m *dns.Msg, _ []byte) {
 			if !m.RecursionAvailable || m.Authoritative || m.Truncated || m.Zero || !m.CheckingDisabled ||
 				m.AuthenticatedData || m.RecursionDesired || m.Rcode != 2 {

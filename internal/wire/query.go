@@ -31,7 +31,7 @@ const (
 	VerdictOK      Verdict = iota
 	VerdictDrop            // silence: under 12 bytes (R11) or a response (R9)
 	VerdictFormErr         // the question is echoed if Asked.QEnd is not 0
-	VerdictNotImp          // opcode other than QUERY (R8)
+	VerdictNotImp          // opcode other than QUERY (R8); nothing of the body is echoed
 	VerdictBadVers         // EDNS version above 0 (R29)
 )
 
@@ -76,12 +76,13 @@ func (q *Query) Parse(msg []byte) Verdict {
 	if q.Flags&FlagQR != 0 {
 		return VerdictDrop
 	}
+	counts := binary.BigEndian.Uint64(msg[4:])
 	if q.Flags&maskOpcode != 0 {
+		q.findOPT(msg, int(counts>>48))
 		return VerdictNotImp
 	}
-	counts := binary.BigEndian.Uint64(msg[4:])
 	if counts>>48 != 1 {
-		q.otherQuestions(msg, int(counts>>48))
+		q.findOPT(msg, int(counts>>48))
 		return VerdictFormErr
 	}
 	off := q.question(msg)
@@ -250,8 +251,9 @@ func (q *Query) record(msg []byte, section, off, fixed int) Verdict {
 	return VerdictOK
 }
 
-// otherQuestions looks for an OPT behind none or several questions, only to answer with one (R10, R28).
-func (q *Query) otherQuestions(msg []byte, questions int) {
+// findOPT looks for an OPT behind none or several questions, or whatever another opcode has in their place, only to
+// answer with one (R8, R10, R28). If the body is of another form, none is found.
+func (q *Query) findOPT(msg []byte, questions int) {
 	off := HeaderLen
 	for range questions {
 		end, ok := SkipName(msg, off)

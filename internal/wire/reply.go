@@ -165,7 +165,7 @@ func (r *Reply) FitOPT(buf []byte, a *Asked, ede []byte, tr Transport) int {
 	e := optEdit{opt: r.OPT, optLen: r.OPTLen, end: r.End, qend: r.QEnd, do: a.DO}
 	if !a.EDNS {
 		n := e.remove(buf)
-		if n != 0 && r.Rcode > 15 {
+		if n != 0 && r.Rcode > maxRcode {
 			put16(buf[2:], be16(buf[2:])&^maskRcode|uint16(ServFail))
 		}
 		return n

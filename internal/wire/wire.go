@@ -90,6 +90,8 @@ const (
 	NotImp   Rcode = 4
 	Refused  Rcode = 5
 	BadVers  Rcode = 16
+
+	maxRcode Rcode = 15 // that a header has room for
 )
 
 // EDNS options (RFC 6891; RFC 7871, 7873, 7828, 7830, 8914).
@@ -106,10 +108,12 @@ const (
 	EDEOther               = 0
 	EDEStaleAnswer         = 3
 	EDENotReady            = 14
+	EDENotSupported        = 21
 	EDENoReachable         = 22 // no reachable authority: here, no upstream answered
 	EDENetworkError        = 23
 	EDEInvalidData         = 24
-	edeFixed               = 6 // option code, length and info code
+	EDEInvalidType         = 30 // RFC 9824, section 3.4
+	edeFixed               = 6  // option code, length and info code
 	maxEDEText             = 255
 	optFixed               = 11 // root owner, type, class, TTL, RDLENGTH
 	recordFixed            = 10 // type, class, TTL, RDLENGTH
