@@ -83,7 +83,17 @@ func give(t *testing.T, n int) (*played, string) {
 	path := Path(filepath.Join(dir, "sub", "c.sock"))
 	g := Listen(path, p, slog.New(slog.DiscardHandler))
 	t.Cleanup(g.Close)
-	eventually(t, "it listens", func() bool { fi, err := os.Lstat(path); return err == nil && fi.Mode().Perm() == 0o600 })
+	eventually(t, "it listens", func() bool { // the file is there a moment before that
+		u, err := net.Dial("unix", path)
+		if err != nil {
+			return false
+		}
+		u.Close()
+		return true
+	})
+	if fi, err := os.Lstat(path); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", fi, err)
+	}
 	return p, path
 }
 

@@ -61,8 +61,12 @@ func TestSoak(t *testing.T) {
 	t.Logf("%v, %d samples", time.Since(began).Round(time.Second), len(samples))
 	t.Logf("second quarter, medians: %v", first)
 	t.Logf("last quarter, medians: %v", last)
-	if last.Goroutines > first.Goroutines+10 || last.Descriptors > first.Descriptors+100 {
-		t.Error("goroutines or descriptors grow")
+	if last.Goroutines > first.Goroutines+10 {
+		t.Error("goroutines grow")
+	}
+	// Before that the sockets towards upstreams, hundreds that are kept for 20 s, may be growing to their number.
+	if length > time.Minute && last.Descriptors > first.Descriptors+100 {
+		t.Error("descriptors grow")
 	}
 	if last.AnonKiB > first.AnonKiB+first.AnonKiB/4+8<<10 {
 		t.Errorf("memory grows: %d KiB, then %d", first.AnonKiB, last.AnonKiB)
