@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"os"
@@ -68,19 +67,10 @@ func TestUnits(t *testing.T) {
 	t.Logf("exposure %v", exposure)
 }
 
-// unitValues are the values of a key of hard.service, in order.
-func unitValues(t *testing.T, key string) (values []string) {
+// unitValues are the values of a key of hard.service, in order, at least one.
+func unitValues(t *testing.T, key string) []string {
 	t.Helper()
-	f, err := os.Open(filepath.Join(unitDir, "hard.service"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if v, ok := strings.CutPrefix(lines.Text(), key+"="); ok {
-			values = append(values, v)
-		}
-	}
+	values := unitLines(t, key)
 	if len(values) == 0 {
 		t.Fatalf("hard.service has no %s=", key)
 	}
