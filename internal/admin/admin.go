@@ -79,10 +79,6 @@ type Options struct {
 	Backend Backend
 	Meter   *Meter // may be nil
 	Log     *slog.Logger
-
-	// Page serves what the loopback server does not itself; nil: the status page. It is called for GET and HEAD alone, behind the Host check and with the
-	// security headers set (it may replace the Content-Security-Policy).
-	Page func(Source) http.Handler
 }
 
 // Server is both servers. Make it with New; Apply starts and changes its listeners, Stop ends it.

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"net/netip"
 	"runtime/metrics"
 	"time"
@@ -14,6 +15,43 @@ import (
 )
 
 // This file turns what the parts say of themselves into the types of the API.
+
+// Status is all there is to show; with the name of a configured name, of that one alone. An unknown name is a
+// statusError with advice.
+func (s *Server) Status(ctx context.Context, name string) (Status, error) {
+	if name != "" {
+		n, err := s.find(name)
+		if err != nil {
+			return Status{}, err
+		}
+		name = n.Name
+	}
+	snap, err := s.o.Backend.Snapshot(ctx, name)
+	if err != nil {
+		return Status{}, err
+	}
+	return s.statusView(&snap), nil
+}
+
+// Stats are the counters.
+func (s *Server) Stats() Stats { return s.statsView() }
+
+// Explain is the decision behind one name. types are A and AAAA; none means both. An unknown name is an error, as
+// Status has it.
+func (s *Server) Explain(ctx context.Context, name string, types ...rank.Family) (Explain, error) {
+	n, err := s.find(name)
+	if err != nil {
+		return Explain{}, err
+	}
+	snap, err := s.o.Backend.Snapshot(ctx, n.Name)
+	if err != nil {
+		return Explain{}, err
+	}
+	if len(snap.Names) != 1 {
+		return Explain{}, notFound(name, s.o.Backend.Config()) // a reload came in between
+	}
+	return ExplainView(&snap, n.Policy, types...), nil
+}
 
 // millis is a duration in milliseconds, to the microsecond.
 func millis(d time.Duration) float64 { return float64(d.Round(time.Microsecond)) / 1e6 }
@@ -209,4 +247,16 @@ func (s *Server) statsView() Stats {
 	metrics.Read(samples) // unlike runtime.ReadMemStats, this stops nobody
 	out.Goroutines, out.HeapBytes = int(samples[0].Value.Uint64()), samples[1].Value.Uint64()
 	return out
+}
+
+// onlyType leaves out the answers and endpoints of the other type.
+func onlyType(n *Name, typ string) {
+	n.Answers = map[string]Answer{typ: n.Answers[typ]}
+	kept := make([]Endpoint, 0, len(n.Endpoints))
+	for i := range n.Endpoints {
+		if n.Endpoints[i].Type == typ {
+			kept = append(kept, n.Endpoints[i])
+		}
+	}
+	n.Endpoints = kept
 }

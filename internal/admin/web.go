@@ -33,11 +33,7 @@ func (s *Server) webHandler(address string) http.Handler {
 	mux.Handle("/status.json", reply(s.getStatus))
 	mux.HandleFunc("/healthz", s.healthz)
 	mux.HandleFunc("/readyz", s.readyz)
-	if s.o.Page != nil {
-		mux.Handle("/", s.o.Page(s))
-	} else {
-		mux.Handle("/", newPage(s))
-	}
+	mux.Handle("/", newPage(s))
 	return guarded(address, mux)
 }
 

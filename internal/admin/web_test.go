@@ -74,30 +74,27 @@ func TestNotHealthy(t *testing.T) {
 	}
 }
 
-// TestPage: the page gets what is not ours, behind the Host check and with the headers set.
+// TestPage: the page is what is not ours, behind the Host check and with the headers set.
 func TestPage(t *testing.T) {
-	var seen []string
-	s := New(Options{Backend: someNames(1), Page: func(src Source) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			st, err := src.Status(r.Context(), "")
-			if err != nil || len(st.Names) != 1 {
-				t.Errorf("%v %+v", err, st)
-			}
-			seen = append(seen, r.URL.Path)
-		})
-	}})
-	h := s.webHandler("127.0.0.1:8053")
-	for _, path := range []string{"/", "/name/a.example", "/static/x.css", "/metrics"} {
+	f := someNames(1)
+	h := New(Options{Backend: f}).webHandler("127.0.0.1:8053")
+	get := func(host, path string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest("GET", path, nil)
-		r.Host = "localhost"
+		r.Host = host
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
-		if w.Code != 200 || w.Header().Get("Content-Security-Policy") == "" {
-			t.Errorf("%s: %d %v", path, w.Code, w.Header())
-		}
+		return w
 	}
-	if got := strings.Join(seen, " "); got != "/ /name/a.example /static/x.css" {
-		t.Errorf("the page saw %s", got)
+	for path, want := range map[string]string{
+		"/": f.config.Names[0].Name, "/name/" + f.config.Names[0].Name: "east", "/static/page.css": "{", "/metrics": "hard_build_info",
+	} {
+		w := get("localhost", path)
+		if w.Code != 200 || w.Header().Get("Content-Security-Policy") == "" || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: %d %v %.200s", path, w.Code, w.Header(), w.Body)
+		}
+		if w := get("rebound.example", path); w.Code != http.StatusForbidden || strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s for another host: %d %.200s", path, w.Code, w.Body)
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"fmt"
 	"strings"
 
@@ -11,63 +10,6 @@ import (
 	"hard/internal/engine"
 	"hard/internal/rank"
 )
-
-// Source is what the pages show: the same as the API, read only.
-type Source interface {
-	// Status is everything; with the name of a configured name, of that one alone.
-	Status(ctx context.Context, name string) (Status, error)
-	// Explain is the decision behind one name. types are A and AAAA; none means both.
-	Explain(ctx context.Context, name string, types ...rank.Family) (Explain, error)
-	// Stats are the counters.
-	Stats() Stats
-}
-
-// Status is Source's.
-func (s *Server) Status(ctx context.Context, name string) (Status, error) {
-	if name != "" {
-		n, err := s.find(name)
-		if err != nil {
-			return Status{}, err
-		}
-		name = n.Name
-	}
-	snap, err := s.o.Backend.Snapshot(ctx, name)
-	if err != nil {
-		return Status{}, err
-	}
-	return s.statusView(&snap), nil
-}
-
-// Stats is Source's.
-func (s *Server) Stats() Stats { return s.statsView() }
-
-// Explain is Source's.
-func (s *Server) Explain(ctx context.Context, name string, types ...rank.Family) (Explain, error) {
-	n, err := s.find(name)
-	if err != nil {
-		return Explain{}, err
-	}
-	snap, err := s.o.Backend.Snapshot(ctx, n.Name)
-	if err != nil {
-		return Explain{}, err
-	}
-	if len(snap.Names) != 1 {
-		return Explain{}, notFound(name, s.o.Backend.Config()) // a reload came in between
-	}
-	return ExplainView(&snap, n.Policy, types...), nil
-}
-
-// onlyType leaves out the answers and endpoints of the other type.
-func onlyType(n *Name, typ string) {
-	n.Answers = map[string]Answer{typ: n.Answers[typ]}
-	kept := make([]Endpoint, 0, len(n.Endpoints))
-	for i := range n.Endpoints {
-		if n.Endpoints[i].Type == typ {
-			kept = append(kept, n.Endpoints[i])
-		}
-	}
-	n.Endpoints = kept
-}
 
 // find returns the configured name that answers for what an operator wrote: itself, or the
 // longest wildcard above it, as for a query.
