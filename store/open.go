@@ -17,8 +17,10 @@ import (
 	"hard/internal/rank"
 )
 
+// DirMode is the mode of a database's directory: the group reads, and files of a new writer keep the group.
+const DirMode = 0o750 | os.ModeSetgid
+
 const (
-	dirMode  = 0o750 | os.ModeSetgid // the group reads; files of a new writer keep the group
 	fileMode = 0o640
 
 	// busyWait is how long the writer waits for somebody else's lock before the rows go back.
@@ -118,10 +120,10 @@ func makeDir(dir string) error {
 	if exists(dir) {
 		return nil
 	}
-	if err := os.MkdirAll(dir, dirMode.Perm()); err != nil {
+	if err := os.MkdirAll(dir, DirMode.Perm()); err != nil {
 		return err
 	}
-	return os.Chmod(dir, dirMode)
+	return os.Chmod(dir, DirMode)
 }
 
 // strange refuses, before anything is made beside it, a file that was never ours: [store].path may be

@@ -216,7 +216,7 @@ func TestGroupReads(t *testing.T) {
 	}
 	modes := func() {
 		t.Helper()
-		for file, want := range map[string]os.FileMode{dir: dirMode | os.ModeDir, path: fileMode, path + "-wal": fileMode,
+		for file, want := range map[string]os.FileMode{dir: DirMode | os.ModeDir, path: fileMode, path + "-wal": fileMode,
 			path + "-shm": fileMode, path + ".lock": fileMode} {
 			if fi, err := os.Stat(file); err != nil || fi.Mode() != want {
 				t.Errorf("%v: %v, want %v", err, fi.Mode(), want)

@@ -156,7 +156,7 @@ func fail(stderr io.Writer, err error) int {
 	switch {
 	case errors.As(err, &down):
 		fmt.Fprintln(stderr, "Is it another socket? Name it with -s SOCKET, or its configuration with -c FILE.")
-		return exitNoProxy
+		return exitNotRunning
 	case errors.As(err, &said) && said.said.Hint != "":
 		fmt.Fprintln(stderr, said.said.Hint)
 	}

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -84,7 +83,7 @@ func flagDefs() []flagDef {
 		{names: []string{"plot"}, help: "draw latency and state over time", verbs: []string{"history"}, to: func(o *options) any { return &o.plot }},
 		{names: []string{"csv"}, help: "every probe as comma-separated values", verbs: []string{"history"}, to: func(o *options) any { return &o.csv }},
 		{names: []string{"with"}, arg: "NEW.toml", help: "the other configuration", verbs: []string{"replay"}, to: func(o *options) any { return &o.with }, words: wordFile},
-		{names: []string{"for"}, arg: "TIME", help: "how long it holds: 90s, 30m, 12h, 2d; without it until taken back", verbs: []string{"set", "weight"}, to: func(o *options) any { return &o.until }},
+		{names: []string{"for"}, arg: "DURATION", help: "how long it holds: 90s, 30m, 12h, 2d; without it until taken back", verbs: []string{"set", "weight"}, to: func(o *options) any { return &o.until }},
 		{names: []string{"why"}, arg: "TEXT", help: "the reason, for status and history", verbs: []string{"set", "weight"}, to: func(o *options) any { return &o.why }},
 		{names: []string{"force"}, help: "even if no healthy endpoint is left", verbs: []string{"set", "weight"}, to: func(o *options) any { return &o.force }},
 		{names: []string{"V", "version"}, help: "print the version", verbs: serving, to: func(o *options) any { return &o.version }},
@@ -200,6 +199,20 @@ func (o *options) belongs(name string, defs []flagDef) error {
 
 // validate finds what the command line alone can get wrong.
 func (o *options) validate() error {
+	if err := o.combined(); err != nil {
+		return err
+	}
+	if err := o.valued(); err != nil {
+		return err
+	}
+	if v := findVerb(o.verb); v != nil {
+		return v.arity(o.args)
+	}
+	return o.oneFile()
+}
+
+// combined finds flags that don't go together, or not with the verb.
+func (o *options) combined() error {
 	switch {
 	case o.check && o.verb != "":
 		return fmt.Errorf("-check goes with no verb, and %s is one; a configuration of that name is ./%s", o.verb, o.verb)
@@ -207,13 +220,16 @@ func (o *options) validate() error {
 		return errors.New("-strict goes with -check")
 	case o.json && !o.check && o.verb == "":
 		return errors.New("-json goes with -check and with verbs")
-	}
-	if o.verb == "replay" && o.with == "" {
+	case o.verb == "replay" && o.with == "":
 		return errors.New("replay: -with NEW.toml is missing: the configuration to try on the past")
-	}
-	if o.csv && (o.json || o.plot) || o.json && o.plot {
+	case o.csv && (o.json || o.plot) || o.json && o.plot:
 		return errors.New("history: one of -json, -csv and -plot")
 	}
+	return nil
+}
+
+// valued finds flags whose value is none, and reads -for.
+func (o *options) valued() (err error) {
 	if o.level != "" {
 		if _, err := config.ParseLevel(o.level); err != nil {
 			return fmt.Errorf("-l: %w", err)
@@ -227,20 +243,20 @@ func (o *options) validate() error {
 			return err
 		}
 	}
-	var err error
 	if o.holds, err = admin.ParseFor(o.until); err != nil {
 		return fmt.Errorf("-for: %w", err)
 	}
-	if v := findVerb(o.verb); v != nil {
-		return v.arity(o.args)
-	}
-	if len(o.args) > 1 {
+	return nil
+}
+
+// oneFile finds what is wrong with the configuration files that are named.
+func (o *options) oneFile() error {
+	switch {
+	case len(o.args) > 1:
 		return fmt.Errorf("one configuration file, not %d: %s", len(o.args), strings.Join(o.args, " "))
-	}
-	if len(o.args) == 1 && o.args[0] == "" {
+	case len(o.args) == 1 && o.args[0] == "":
 		return errors.New("the name of the configuration file is empty: an unset variable, perhaps?")
-	}
-	if len(o.args) == 1 && o.config != "" && o.args[0] != o.config {
+	case len(o.args) == 1 && o.config != "" && o.args[0] != o.config:
 		return fmt.Errorf("two configuration files: %s and %s", o.config, o.args[0])
 	}
 	return nil
@@ -279,58 +295,4 @@ func (o *options) noVerb() string {
 		return fmt.Sprintf("hard: %s is neither a file nor a verb (did you mean %q?)", config.Visible(o.args[0]), near)
 	}
 	return fmt.Sprintf("hard: %s is neither a file nor a verb. Run \"hard -h\" for help.", config.Visible(o.args[0]))
-}
-
-// override applies -b, -p and -s to what the file says.
-func (o *options) override(c *config.Config) error {
-	if o.bind != "" {
-		addrs, err := bindAddrs(o.bind, c.Listen.DNS)
-		if err != nil {
-			return err
-		}
-		c.Listen.DNS = addrs
-	}
-	if o.port != -1 {
-		out := make([]netip.AddrPort, 0, len(c.Listen.DNS))
-		for _, a := range c.Listen.DNS {
-			if a = netip.AddrPortFrom(a.Addr(), uint16(o.port)); !slices.Contains(out, a) {
-				out = append(out, a)
-			}
-		}
-		c.Listen.DNS = out
-	}
-	if o.socket != "" {
-		c.Listen.Control = o.socket
-	}
-	return nil
-}
-
-// bindAddrs reads -b: addresses, comma-separated, each with or without a port. One without a
-// port keeps the ports of the file.
-func bindAddrs(text string, file []netip.AddrPort) ([]netip.AddrPort, error) {
-	var ports []uint16
-	for _, a := range file {
-		if !slices.Contains(ports, a.Port()) {
-			ports = append(ports, a.Port())
-		}
-	}
-	if len(ports) == 0 {
-		ports = []uint16{53}
-	}
-	var out []netip.AddrPort
-	for t := range strings.SplitSeq(text, ",") {
-		t = strings.TrimSpace(t)
-		if ap, err := netip.ParseAddrPort(t); err == nil {
-			out = append(out, ap)
-			continue
-		}
-		a, err := netip.ParseAddr(strings.Trim(t, "[]"))
-		if err != nil {
-			return nil, fmt.Errorf("-b: %s is not an IP address", strconv.Quote(t))
-		}
-		for _, p := range ports {
-			out = append(out, netip.AddrPortFrom(a, p))
-		}
-	}
-	return out, nil
 }

@@ -32,7 +32,7 @@ var floors = map[string][]string{
 		"hard/internal/config", "hard/internal/rank"},
 	"hard/internal/daemon": {"hard/internal/bug", "hard/internal/procs", "hard/internal/admin", "hard/internal/past", "hard/internal/hook",
 		"hard/internal/handover", "hard/internal/engine", "hard/resolver", "hard/prober", "hard/store", "hard/internal/config", "hard/internal/rank"},
-	"hard/cmd/hard": {"hard/internal/daemon", "hard/internal/handover", "hard/internal/privilege", "hard/internal/past", "hard/internal/admin",
+	"hard/cmd/hard": {"hard/internal/daemon", "hard/internal/handover", "hard/internal/privilege", "hard/internal/unixsock", "hard/internal/past", "hard/internal/admin",
 		"hard/resolver", "hard/store", "hard/internal/config", "hard/internal/rank"},
 	"hard/test/faulty": {"hard/internal/admin"}, // what the tests of test/faults are made with
 	"hard/test/faults": {},

@@ -10,7 +10,9 @@ import (
 	"hard/internal/config"
 	"hard/internal/handover"
 	"hard/internal/privilege"
+	"hard/internal/unixsock"
 	"hard/resolver"
+	"hard/store"
 )
 
 // defaultUser is whom root becomes where nobody else is named, if there is such a user.
@@ -62,12 +64,6 @@ func become(u privilege.User, sockets []resolver.Socket, c *config.Config, log *
 	return nil
 }
 
-// Modes of the directories that are made for the new user, as the packages that use them make them.
-const (
-	storeDirMode   = 0o750 | os.ModeSetgid
-	controlDirMode = 0o750
-)
-
 // own gives the user the database and the place for the control socket.
 func own(u privilege.User, c *config.Config, log *slog.Logger) {
 	note := func(err error) {
@@ -81,14 +77,14 @@ func own(u privilege.User, c *config.Config, log *slog.Logger) {
 			control != "" && (name == filepath.Base(control) || name == filepath.Base(handover.Path(control)))
 	}
 	if db != "" {
-		note(u.MakeDir(filepath.Dir(db), storeDirMode))
+		note(u.MakeDir(filepath.Dir(db), store.DirMode))
 		for _, suffix := range []string{"", "-wal", "-shm", ".lock"} {
 			note(u.Own(db+suffix, nil))
 		}
 		note(u.Own(filepath.Dir(db), ours))
 	}
 	if control != "" {
-		note(u.MakeDir(filepath.Dir(control), controlDirMode))
+		note(u.MakeDir(filepath.Dir(control), unixsock.DirMode))
 		note(u.Own(filepath.Dir(control), ours))
 	}
 }

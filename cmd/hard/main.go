@@ -13,10 +13,10 @@ import (
 
 // Exit codes (contract, section 3).
 const (
-	exitOK      = 0
-	exitFailed  = 1 // invalid configuration, or the thing asked for failed
-	exitUsage   = 2
-	exitNoProxy = 3 // the daemon is not running
+	exitOK         = 0
+	exitFailed     = 1 // invalid configuration, or the thing asked for failed
+	exitUsage      = 2
+	exitNotRunning = 3 // the daemon is not running
 )
 
 // version is set by the linker (-X main.version=...) in releases.
@@ -45,7 +45,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, "hard", Version())
 		return exitOK
 	case o.check:
-		return check(o, stdout, stderr)
+		return check(o, stdout)
 	}
 	if v := findVerb(o.verb); v != nil {
 		return v.run(o, stdout, stderr)

@@ -4,7 +4,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"hard/internal/config"
@@ -38,16 +42,8 @@ func uncollected() (end func()) {
 }
 
 // check is hard -check.
-func check(o *options, stdout, stderr io.Writer) int {
-	if len(o.args) > 1 {
-		fmt.Fprintf(stderr, "hard: -check takes one configuration file, not %d\n", len(o.args))
-		return exitUsage
-	}
-	file := o.file()
-	if o.config == "" && len(o.args) == 1 {
-		file = o.args[0]
-	}
-	return daemon.Check(file, o.strict, o.json, stdout)
+func check(o *options, stdout io.Writer) int {
+	return daemon.Check(o.file(), o.strict, o.json, stdout)
 }
 
 // serve runs the daemon until a signal ends it.
@@ -112,6 +108,60 @@ func (o *options) loader(read func() (*config.Config, config.Report), stderr io.
 		}
 		return c, report
 	}
+}
+
+// override applies -b, -p and -s to what the file says.
+func (o *options) override(c *config.Config) error {
+	if o.bind != "" {
+		addrs, err := bindAddrs(o.bind, c.Listen.DNS)
+		if err != nil {
+			return err
+		}
+		c.Listen.DNS = addrs
+	}
+	if o.port != -1 {
+		out := make([]netip.AddrPort, 0, len(c.Listen.DNS))
+		for _, a := range c.Listen.DNS {
+			if a = netip.AddrPortFrom(a.Addr(), uint16(o.port)); !slices.Contains(out, a) {
+				out = append(out, a)
+			}
+		}
+		c.Listen.DNS = out
+	}
+	if o.socket != "" {
+		c.Listen.Control = o.socket
+	}
+	return nil
+}
+
+// bindAddrs reads -b: addresses, comma-separated, each with or without a port. One without a
+// port keeps the ports of the file.
+func bindAddrs(text string, file []netip.AddrPort) ([]netip.AddrPort, error) {
+	var ports []uint16
+	for _, a := range file {
+		if !slices.Contains(ports, a.Port()) {
+			ports = append(ports, a.Port())
+		}
+	}
+	if len(ports) == 0 {
+		ports = []uint16{53}
+	}
+	var out []netip.AddrPort
+	for t := range strings.SplitSeq(text, ",") {
+		t = strings.TrimSpace(t)
+		if ap, err := netip.ParseAddrPort(t); err == nil {
+			out = append(out, ap)
+			continue
+		}
+		a, err := netip.ParseAddr(strings.Trim(t, "[]"))
+		if err != nil {
+			return nil, fmt.Errorf("-b: %s is not an IP address", strconv.Quote(t))
+		}
+		for _, p := range ports {
+			out = append(out, netip.AddrPortFrom(a, p))
+		}
+	}
+	return out, nil
 }
 
 // takeOver is where the instance that we are to replace waits for us; empty: we replace none.

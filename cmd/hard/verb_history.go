@@ -77,7 +77,7 @@ func history(o *options, stdout, stderr io.Writer) int {
 		return fail(stderr, err)
 	}
 	defer r.Close()
-	name, candidate, _ := strings.Cut(o.args[0], "/")
+	name, candidate := target(o.args[0])
 	f := store.Filter{Name: admin.Canonical(name), Candidate: candidate, Since: since, Until: now}
 	var reply *historyReply
 	for _, f.Name = range admin.Covering(name) {

@@ -2,7 +2,6 @@ package past
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -302,9 +301,4 @@ func (r *replay) finish() {
 	if r.o.Name != "" && len(r.order) == 0 {
 		r.report.Names = nil
 	}
-}
-
-// String is a difference as a line of a log.
-func (d *Difference) String() string {
-	return fmt.Sprintf("%s %s %s: %v then, %v now, for %v", d.From.UTC().Format(time.RFC3339Nano), d.Name, d.Family, d.Then, d.Now, d.To.Sub(d.From))
 }

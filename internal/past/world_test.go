@@ -328,3 +328,8 @@ candidates = ["192.0.2.41", "192.0.2.42"]
 check = "static:"
 `, hold, mode)
 }
+
+// String is a difference as a line of a test's log.
+func (d *Difference) String() string {
+	return fmt.Sprintf("%s %s %s: %v then, %v now, for %v", d.From.UTC().Format(time.RFC3339Nano), d.Name, d.Family, d.Then, d.Now, d.To.Sub(d.From))
+}

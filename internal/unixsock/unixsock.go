@@ -22,11 +22,11 @@ var (
 	ErrAnswered  = errors.New("another process answers there")
 )
 
-const (
-	dirMode = 0o750
-	// staleWait is how long somebody who listens on the socket may take to accept.
-	staleWait = time.Second
-)
+// DirMode is the mode of the directory that Listen makes where there is none.
+const DirMode = 0o750
+
+// staleWait is how long somebody who listens on the socket may take to accept.
+const staleWait = time.Second
 
 // Listener is a unix listener that owns its socket's file.
 type Listener struct {
@@ -38,7 +38,7 @@ type Listener struct {
 // Listen makes the directory of path, if need be, and listens there. mode is the
 // file's. The error is ErrNotSocket or ErrAnswered with the path, or the system's.
 func Listen(ctx context.Context, path string, mode uint32) (*Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), DirMode); err != nil {
 		return nil, err
 	}
 	l, err := bind(ctx, path, mode)
