@@ -51,6 +51,37 @@ func TestContribKnowsOurMetrics(t *testing.T) {
 	}
 }
 
+// TestContractListsMetrics: docs/contract.md has each metric with its labels and its help, and no other.
+func TestContractListsMetrics(t *testing.T) {
+	b, err := os.ReadFile("../../docs/contract.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := make(map[string]bool)
+	for _, row := range regexp.MustCompile("(?m)^[|] `hard_.*$").FindAllString(string(b), -1) {
+		listed[row] = true
+	}
+	parts := regexp.MustCompile(`fqName: "([^"]+)", help: "([^"]+)", .*variableLabels: {([^}]*)}`)
+	for _, d := range allDescs {
+		m := parts.FindStringSubmatch(d.String())
+		if m == nil {
+			t.Fatalf("not understood: %v", d)
+		}
+		name := m[1]
+		if m[3] != "" {
+			name += "{" + m[3] + "}"
+		}
+		row := "| `" + name + "` | " + strings.TrimSuffix(m[2], ".") + " |"
+		if !listed[row] {
+			t.Errorf("missing: %s", row)
+		}
+		delete(listed, row)
+	}
+	for row := range listed {
+		t.Errorf("of no metric: %s", row)
+	}
+}
+
 // TestDashboard: valid JSON, every panel with its own id and place.
 func TestDashboard(t *testing.T) {
 	b, err := os.ReadFile(dashboardFile)
