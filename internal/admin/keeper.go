@@ -22,6 +22,7 @@ const (
 	maxConns     = 64
 	retryFirst   = time.Second // between two attempts to listen ...
 	retryLongest = 30 * time.Second
+	firstWait    = time.Second // for the first attempt; it takes less than a millisecond, but on a file system that hangs
 
 	// A stop is short: those behind it, the answers on their way and the history, need the time.
 	stopPatience = 300 * time.Millisecond // after which running requests are told to end
@@ -43,6 +44,7 @@ type keeper struct {
 	cancel  context.CancelFunc
 	base    context.Context // of every request
 	endBase context.CancelFunc
+	tried   chan struct{} // closed after the first attempt
 	done    chan struct{}
 
 	mu sync.Mutex
@@ -69,7 +71,8 @@ func survives(log *slog.Logger, h http.Handler) http.Handler {
 
 func newKeeper(what, address string, log *slog.Logger, h http.Handler, listen func() (net.Listener, error)) *keeper {
 	k := &keeper{
-		what: what, address: address, listen: listen, log: log, retry: retryFirst, done: make(chan struct{}),
+		what: what, address: address, listen: listen, log: log, retry: retryFirst,
+		tried: make(chan struct{}), done: make(chan struct{}),
 		server: &http.Server{
 			Handler:           survives(log, h),
 			ReadHeaderTimeout: headerTime,
@@ -86,11 +89,21 @@ func newKeeper(what, address string, log *slog.Logger, h http.Handler, listen fu
 	return k
 }
 
-func (k *keeper) start() { go k.run() }
+// start returns when the first attempt to listen is over, so that who was told that we serve finds us, but no later than
+// after firstWait.
+func (k *keeper) start() {
+	go k.run()
+	select {
+	case <-k.tried:
+	case <-time.After(firstWait):
+	}
+}
 
 // run listens and serves until stop.
 func (k *keeper) run() {
 	defer close(k.done)
+	tried := sync.OnceFunc(func() { close(k.tried) })
+	defer tried()
 	pause, said := k.retry, ""
 	for {
 		l, err := k.listen()
@@ -100,6 +113,7 @@ func (k *keeper) run() {
 			}
 			pause, said = k.retry, ""
 			k.set(l.Addr())
+			tried()
 			err = k.server.Serve(l)
 			k.set(nil)
 		}
@@ -110,6 +124,7 @@ func (k *keeper) run() {
 			said = err.Error()
 			k.log.Error("no "+k.what+", trying again; answers are not affected", "address", k.address, "error", err)
 		}
+		tried()
 		select {
 		case <-k.ctx.Done():
 			return
