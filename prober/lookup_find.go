@@ -40,7 +40,7 @@ func (l *lookups) finish(f *family, addrs []netip.Addr, ttl time.Duration, err e
 	now := l.now()
 	if err != nil {
 		if f.err == nil {
-			l.log.Warn("look-up failed, keeping what is known", "host", f.host.name, "v6", f.v6, "err", err)
+			l.log.Warn("look-up failed, keeping what is known", "host", f.host.name, "v6", f.v6, "error", err)
 		}
 		f.err = err
 		wait := min(firstRetry<<min(f.fails, 10), lastRetry)

@@ -67,7 +67,6 @@ type counts struct {
 	replies  [numTypes][numSources][numRcodes]atomic.Uint64
 	dropped  atomic.Uint64 // packets that get no answer: too short, responses, from port 0
 	lost     atomic.Uint64 // replies that could not be sent
-	panics   atomic.Uint64
 	duration [numSources]histogram
 }
 
@@ -154,12 +153,11 @@ type Stats struct {
 	Answers   []uint64        // by answer.SetSpec.IDs: replies that gave this endpoint
 	Dropped   uint64          // packets that deserve no answer: too short, responses, from port 0
 	Lost      uint64          // replies that the kernel did not take
-	Panics    uint64
-	Loops     uint64 // queries of ours that came back through an upstream
-	Held      int    // queries that wait for a first verdict now
-	Conns     int    // open TCP connections
-	Accepted  uint64 // TCP connections
-	Evicted   uint64 // TCP connections closed to make room for new ones
+	Loops     uint64          // queries of ours that came back through an upstream
+	Held      int             // queries that wait for a first verdict now
+	Conns     int             // open TCP connections
+	Accepted  uint64          // TCP connections
+	Evicted   uint64          // TCP connections closed to make room for new ones
 }
 
 // RequestCount is one series of hard_dns_requests_total.
@@ -193,7 +191,6 @@ func (r *Resolver) Stats() Stats {
 	}
 	r.countersMu.Unlock()
 	s := Stats{Answers: r.answers.Sum(), Loops: r.fwd.loops.Load(), Held: r.held.len()}
-	s.Panics = r.fwd.panics.Load()
 	s.Conns, s.Accepted, s.Evicted = r.tcp.stats()
 	var responses [numRcodes][numSources]uint64
 	durations := make([]Duration, numSources)
@@ -218,10 +215,10 @@ func (r *Resolver) Stats() Stats {
 
 // tally is the sum of some counts.
 type tally struct {
-	replies               [numTypes][numSources][numRcodes]uint64
-	dropped, lost, panics uint64
-	buckets               [numSources][len(durationBounds) + 1]uint64
-	sum                   [numSources]int64
+	replies       [numTypes][numSources][numRcodes]uint64
+	dropped, lost uint64
+	buckets       [numSources][len(durationBounds) + 1]uint64
+	sum           [numSources]int64
 }
 
 func (t *tally) add(c *counts) {
@@ -234,7 +231,6 @@ func (t *tally) add(c *counts) {
 	}
 	t.dropped += c.dropped.Load()
 	t.lost += c.lost.Load()
-	t.panics += c.panics.Load()
 	for i := range c.duration {
 		for j := range c.duration[i].buckets {
 			t.buckets[i][j] += c.duration[i].buckets[j].Load()
@@ -246,7 +242,6 @@ func (t *tally) add(c *counts) {
 func (t *tally) into(s *Stats, proto string, responses *[numRcodes][numSources]uint64, durations []Duration) {
 	s.Dropped += t.dropped
 	s.Lost += t.lost
-	s.Panics += t.panics
 	for class := range t.replies {
 		for src := range numSources {
 			n := uint64(0)

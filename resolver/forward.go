@@ -37,7 +37,6 @@ type forwarder struct {
 	lastReply atomic.Int64 // of a non-loopback upstream; this clock's nanoseconds, 0 = never
 	lastQuery atomic.Int64
 	stopping  atomic.Bool
-	panics    atomic.Uint64
 	loops     atomic.Uint64
 	jostled   atomic.Uint64
 	waiting   atomic.Int64 // clients that wait, of all lanes
@@ -176,7 +175,6 @@ func (f *forwarder) guard(fn func() int64) (next int64) {
 // recovered is deferred around the handling of one event.
 func (f *forwarder) recovered() {
 	if v := recover(); v != nil {
-		f.panics.Add(1)
-		logPanic(f.log, v, "the forwarder", nil)
+		notePanic(f.log, v, "the forwarder", nil)
 	}
 }

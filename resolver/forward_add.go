@@ -40,8 +40,7 @@ func (f *forwarder) failed(r *request) {
 	if v == nil {
 		return
 	}
-	f.panics.Add(1)
-	logPanic(f.log, v, "the forwarder", r.msg)
+	notePanic(f.log, v, "the forwarder", r.msg)
 	defer f.recovered()
 	l := f.laneOf(r.q.Hash)
 	l.mu.Lock()
@@ -75,8 +74,7 @@ func (l *lane) askOwn(c *upConf, r *request, tcp bool, reply chan<- []byte) {
 		if v == nil {
 			return
 		}
-		l.f.panics.Add(1)
-		logPanic(l.f.log, v, "the forwarder", r.msg)
+		notePanic(l.f.log, v, "the forwarder", r.msg)
 		defer l.f.recovered()
 		if fl := l.flightOf(func(c *client) bool { return c.lookup == reply }); fl != nil {
 			l.fail(fl, wire.EDEOther)

@@ -84,7 +84,7 @@ func (f *forwarder) listChanged(path string, servers []netip.AddrPort) {
 	dropped, err := f.rebuildLocked()
 	f.mu.Unlock()
 	if err != nil {
-		f.log.Error("upstreams", "err", err)
+		f.log.Error("the new list of upstreams can't be used; the old one stays", "error", err)
 	}
 	f.dropUpstreams(dropped)
 	f.kickProber()

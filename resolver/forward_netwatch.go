@@ -21,7 +21,7 @@ func (f *forwarder) watchNetwork() {
 	defer f.wg.Done()
 	changes := make(chan struct{}, 1)
 	if sock, err := openNetlink(); err != nil {
-		f.log.Warn("cannot watch the network for changes", "err", err)
+		f.log.Warn("cannot watch the network for changes", "error", err)
 	} else {
 		done := make(chan struct{})
 		go readNetlink(sock, changes, done)

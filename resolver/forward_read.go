@@ -14,7 +14,7 @@ func (l *lane) runReader() {
 	defer l.wg.Done()
 	rc, err := l.epoll.SyscallConn()
 	if err != nil {
-		l.f.log.Error("forwarder's reader", "err", err)
+		l.f.log.Error("replies of upstreams can't be read; only local names are answered, restart hard", "error", err)
 		return
 	}
 	_ = rc.Read(func(fd uintptr) bool { // ends when the file is closed

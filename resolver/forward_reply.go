@@ -25,8 +25,7 @@ func (l *lane) broken(at *attempt, fl *flight, gen uint64, packet []byte) {
 	if v == nil {
 		return
 	}
-	l.f.panics.Add(1)
-	logPanic(l.f.log, v, "the forwarder", packet)
+	notePanic(l.f.log, v, "the forwarder", packet)
 	defer l.f.recovered()
 	if fl != nil && fl.conf != nil { // else it had ended
 		l.fail(fl, wire.EDEOther)

@@ -157,8 +157,7 @@ func (h *holds) answer(table *answer.Table, q *heldQuery, over bool) (done bool)
 		if v == nil {
 			return
 		}
-		h.r.shared[0].panics.Add(1)
-		logPanic(h.r.log, v, "a held query", q.msg)
+		notePanic(h.r.log, v, "a held query", q.msg)
 		size := afterPanic(h.buf, copy(h.buf, q.msg), q.from.transport())
 		q.from.replyAs(sourceError, h.buf[:size])
 	}()

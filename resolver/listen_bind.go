@@ -110,7 +110,7 @@ func (r *Resolver) udpFor(e *endpoint, want netip.AddrPort) ([]*net.UDPConn, err
 		c, err := joinUDP(addr, conns)
 		if err != nil {
 			r.log.Info("fewer sockets than processors", "address", addr.String(), "sockets", len(conns),
-				"processors", r.listeners, "err", err)
+				"processors", r.listeners, "error", err)
 			break
 		}
 		conns = append(conns, c)

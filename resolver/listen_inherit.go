@@ -41,7 +41,7 @@ func inherit(files []*os.File, log *slog.Logger) *inheritance {
 			err = in.add(f)
 		}
 		if err != nil {
-			log.Warn("a descriptor that was handed over is closed", "name", f.Name(), "err", err)
+			log.Warn("a descriptor that was handed over is closed", "name", f.Name(), "error", err)
 		}
 		f.Close()
 	}

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
-	"runtime/debug"
 
+	"hard/internal/bug"
 	"hard/internal/wire"
 )
 
@@ -44,15 +44,15 @@ func bareServFail(buf []byte) int {
 	return a.Error(buf, wire.ServFail, nil, wire.Transport{})
 }
 
-// logPanic logs v with the stack: it must be called by the deferred function
-// that has recovered it. A packet (nil: there is none) is logged by its hash, as
+// notePanic is bug.Note, and must be called as that: by the deferred function
+// that has recovered v. A packet (nil: there is none) is logged by its hash, as
 // it may be private, so that equal ones can be told.
-func logPanic(log *slog.Logger, v any, what string, packet []byte) {
-	args := []any{"panic", fmt.Sprint(v)}
+func notePanic(log *slog.Logger, v any, what string, packet []byte) {
+	var args []any
 	if packet != nil {
-		args = append(args, "packet", packetHash(packet), "size", len(packet))
+		args = []any{"packet", packetHash(packet), "size", len(packet)}
 	}
-	log.Error("bug: panic in "+what+"; the rest goes on, please report this", append(args, "stack", string(debug.Stack()))...)
+	bug.Note(log, v, what, args...)
 }
 
 // packetHash stands for a packet in the log.

@@ -190,7 +190,7 @@ func newConfWatcher(log *slog.Logger, paths []string, self, saved []netip.AddrPo
 			}
 		}
 		source = lastGoodList
-		log.Warn("no upstream in resolv.conf files; looking on", "err", err, "using", servers)
+		log.Warn("no upstream in resolv.conf files; looking on", "error", err, "using", servers)
 	} else {
 		log.Info("upstreams read", "file", source, "servers", servers)
 	}
@@ -218,7 +218,7 @@ func (w *confWatcher) run(ctx context.Context) {
 	var events chan fsnotify.Event
 	var errs chan error
 	if err != nil { // out of inotify instances: polling must do
-		w.log.Warn("cannot watch resolv.conf; polling", "err", err)
+		w.log.Warn("cannot watch resolv.conf; polling", "error", err)
 	} else {
 		defer fw.Close()
 		events, errs = fw.Events, fw.Errors
@@ -237,7 +237,7 @@ func (w *confWatcher) run(ctx context.Context) {
 				timer.Reset(resolvConfSettle)
 			}
 		case err := <-errs:
-			w.log.Debug("resolv.conf watch", "err", err)
+			w.log.Debug("resolv.conf watch", "error", err)
 			timer.Reset(resolvConfSettle)
 		case <-timer.C:
 			w.watchDirs(fw, dirs)
@@ -305,7 +305,7 @@ func (w *confWatcher) reread() {
 	if err != nil {
 		// Keep what we have: an empty file is most often one half of a rewrite.
 		if w.source != "" {
-			w.log.Debug("resolv.conf unusable; keeping the list", "err", err, "servers", w.servers)
+			w.log.Debug("resolv.conf unusable; keeping the list", "error", err, "servers", w.servers)
 		}
 		if len(w.servers) == 0 {
 			w.source = ""

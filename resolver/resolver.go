@@ -181,7 +181,7 @@ func (r *Resolver) SetLogQueries(on bool) { r.logQuery.Store(on) }
 // a name without any result are.
 func (r *Resolver) Start() {
 	if err := r.fwd.start(); err != nil {
-		r.log.Error("no queries can be forwarded", "err", err)
+		r.log.Error("no queries can be forwarded", "error", err)
 	}
 	r.held.start()
 	r.mu.Lock()

@@ -101,7 +101,7 @@ func (l *tcpListener) run() {
 			return
 		}
 		if pause == 0 { // once for each row of errors
-			l.s.r.log.Error("accept", "address", l.end.addr.String(), "err", err)
+			l.s.r.log.Error("a TCP connection can't be accepted; idle ones are closed to make room", "address", l.end.addr.String(), "error", err)
 		}
 		pause = min(max(2*pause, acceptPauseMin), acceptPauseMax)
 		l.s.evictOldest(nil)
@@ -117,8 +117,7 @@ func (l *tcpListener) run() {
 func (l *tcpListener) take(c *net.TCPConn) {
 	defer func() {
 		if v := recover(); v != nil {
-			l.s.r.shared[1].panics.Add(1)
-			logPanic(l.s.r.log, v, "a new connection", nil)
+			notePanic(l.s.r.log, v, "a new connection", nil)
 			c.Close()
 		}
 	}()

@@ -100,9 +100,8 @@ func (c *tcpConn) read() {
 // handling of a query is the worker's.
 func (c *tcpConn) recovered() {
 	if x := recover(); x != nil {
-		c.s.r.shared[1].panics.Add(1)
 		c.broken = true
-		logPanic(c.s.r.log, x, "a connection", c.asking)
+		notePanic(c.s.r.log, x, "a connection", c.asking)
 	}
 }
 

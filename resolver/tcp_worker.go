@@ -77,8 +77,7 @@ func (w *tcpWorker) guarded(buf, msg []byte, from asker, tr wire.Transport) (siz
 			return
 		}
 		size = 0
-		w.r.shared[1].panics.Add(1)
-		logPanic(w.r.log, x, "a query's handling", msg)
+		notePanic(w.r.log, x, "a query's handling", msg)
 		if !w.owed {
 			return
 		}

@@ -92,7 +92,7 @@ func (l *udpListener) run() {
 	l.serveOutlet()
 	for !l.stopping.Load() {
 		if err := l.read(); err != nil && !l.stopping.Load() {
-			l.r.log.Error("listener ends", "address", l.end.addr.String(), "err", err)
+			l.r.log.Error("listener ends", "address", l.end.addr.String(), "error", err)
 			return
 		}
 	}
@@ -111,18 +111,17 @@ func (l *udpListener) recovered() {
 	if x == nil {
 		return
 	}
-	inc(&l.counts.panics)
 	l.missed = true
 	i := l.next - 1
 	if !l.handling || i < 0 || i >= l.n {
-		logPanic(l.r.log, x, "a listener", nil)
+		notePanic(l.r.log, x, "a listener", nil)
 		return
 	}
 	l.handling = false
 	buf, n := l.rx.Buf(i), l.rx.Len(i)
 	msg := bytes.Clone(buf[:n]) // buf may hold the reply by now, and wait to be sent
 	copy(msg, l.head[:])
-	logPanic(l.r.log, x, "a query's handling", msg)
+	notePanic(l.r.log, x, "a query's handling", msg)
 	if !l.owed || echoes(l.rx.From(i).Port()) {
 		return
 	}
@@ -306,7 +305,7 @@ func (l *udpListener) hold(table *answer.Table, i int) {
 // mostly: the client has given an address that nothing can be sent to.
 func (l *udpListener) lost(n int, err error) {
 	l.counts.lost.Add(uint64(n))
-	l.r.log.Debug("replies could not be sent", "address", l.end.addr.String(), "number", n, "err", err)
+	l.r.log.Debug("replies could not be sent", "address", l.end.addr.String(), "number", n, "error", err)
 }
 
 func (l *udpListener) transport() wire.Transport { return wire.Transport{} }

@@ -30,7 +30,7 @@ func (e *endpoint) openOutlets() {
 		if fd, err := newOutlet(e.addr); err == nil {
 			l.out = fd
 		} else {
-			l.r.log.Debug("replies leave by the listening socket", "address", e.addr.String(), "err", err)
+			l.r.log.Debug("replies leave by the listening socket", "address", e.addr.String(), "error", err)
 		}
 	}
 }

@@ -68,6 +68,7 @@ type Info struct {
 
 // Extra are counters of small parts.
 type Extra struct {
+	Panics      uint64 // caught, of this process
 	LogDropped  uint64 // log lines lost because nobody took them
 	HookSent    uint64
 	HookFailed  uint64

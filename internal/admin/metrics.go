@@ -138,6 +138,7 @@ func (c collector) process(e emitter) {
 	e.gauge(descBuild, 1, info.Version, runtime.Version())
 	e.flag(descReloadOK, info.ReloadFail == "")
 	e.gauge(descReloadAt, float64(info.Reloaded.UnixMilli())/1e3)
+	e.counter(descPanics, extra.Panics)
 	e.counter(descLogDrop, extra.LogDropped)
 	e.counter(descHooks, extra.HookSent, "ok")
 	e.counter(descHooks, extra.HookFailed, "failed")
@@ -158,7 +159,6 @@ func (c collector) dns(e emitter) {
 	e.counter(descLoops, r.Loops)
 	e.counter(descDropped, r.Dropped)
 	e.counter(descLost, r.Lost)
-	e.counter(descPanics, r.Panics)
 	e.gauge(descConns, float64(r.Conns))
 }
 

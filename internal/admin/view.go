@@ -228,7 +228,7 @@ func (s *Server) statsView() Stats {
 	out := Stats{
 		At: time.Now(), Started: b.Info().Started,
 		BySource: make(map[string]uint64), ByProtocol: make(map[string]uint64), ByRcode: make(map[string]uint64),
-		Dropped: r.Dropped, Lost: r.Lost, Loops: r.Loops, Panics: r.Panics, TCPConns: r.Conns,
+		Dropped: r.Dropped, Lost: r.Lost, Loops: r.Loops, Panics: extra.Panics, TCPConns: r.Conns,
 		LogDropped: extra.LogDropped,
 		Hooks:      Hooks{Sent: extra.HookSent, Failed: extra.HookFailed, Dropped: extra.HookDropped},
 		Upstreams:  upstreamsView(b.UpstreamStats()),

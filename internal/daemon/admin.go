@@ -239,11 +239,7 @@ func (b backend) SetLevel(l slog.Level, who string) {
 }
 
 // ResolverStats is admin.Backend's.
-func (b backend) ResolverStats() resolver.Stats {
-	s := b.d.resolver.Stats()
-	s.Panics += bug.Count() // those of all other parts
-	return s
-}
+func (b backend) ResolverStats() resolver.Stats { return b.d.resolver.Stats() }
 
 // UpstreamStats is admin.Backend's.
 func (b backend) UpstreamStats() []resolver.UpstreamStat { return b.d.resolver.UpstreamStats() }
@@ -257,5 +253,5 @@ func (b backend) StoreStats() store.Stats { return b.d.store.Stats() }
 // Extra is admin.Backend's.
 func (b backend) Extra() admin.Extra {
 	h := b.d.sight.hook.Stats()
-	return admin.Extra{LogDropped: LogDropped(b.d.log), HookSent: h.Sent, HookFailed: h.Failed, HookDropped: h.Dropped}
+	return admin.Extra{Panics: bug.Count(), LogDropped: LogDropped(b.d.log), HookSent: h.Sent, HookFailed: h.Failed, HookDropped: h.Dropped}
 }
