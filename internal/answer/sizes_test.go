@@ -77,6 +77,13 @@ func TestSizes(t *testing.T) {
 			if len(m.Answer) != 28 || len(m.IsEdns0().Option) != c.kept {
 				t.Errorf("text of %d: %v", c.text, m)
 			}
+			// NODATA: 12 and 4 bytes, an SOA of 50, an OPT of 11, an option of 6 + 255; 174 are left for the name.
+			s = SetSpec{EDE: 22, EDEText: strings.Repeat("x", 255)}
+			long := strings.Repeat(strings.Repeat("a", 60)+".", 2) + strings.Repeat("b", 174-2*61-2+1-c.kept)
+			cl = newClient(t, &Spec{Name: long, TTL: 1, Sets: [2]SetSpec{s, plain()}})
+			if m, _ := cl.ask(long, dns.TypeA, edns(512, false)); len(m.Ns) != 1 || len(m.IsEdns0().Option) != c.kept {
+				t.Errorf("name of %d: %v", len(long), m)
+			}
 		}
 	})
 	t.Run("R42 never more than the buffer", func(t *testing.T) {

@@ -76,6 +76,18 @@ func TestMatching(t *testing.T) {
 			t.Error(slot)
 		}
 	})
+	t.Run("R21 R87 wildcards as deep as they can be", func(t *testing.T) {
+		const all = 127 // labels of the longest name
+		below := func(depth int) string { return strings.Repeat("a.", depth-1) + "a" }
+		for depth := 1; depth < all; depth++ {
+			tb := table(t, spec("*."+below(depth)))
+			for labels := 1; labels <= all; labels++ {
+				if _, slot := tb.Lookup(key(t, below(labels))); (slot == 0) != (labels > depth) {
+					t.Fatalf("below %d labels: slot %d for %d labels", depth, slot, labels)
+				}
+			}
+		}
+	})
 	t.Run("R87 a wildcard for everything", func(t *testing.T) {
 		c := newClient(t, spec("*"), spec("a.example"))
 		m, res := c.ask("www.example", dns.TypeAAAA)
