@@ -128,6 +128,24 @@ func TestRewriteSVCB(t *testing.T) {
 	}
 }
 
+// An answer to a question for another type loses SVCB records that come along, and nothing else.
+func TestRewriteSVCBBesides(t *testing.T) {
+	u := newFarEnd(t, func(q []byte, _ bool) [][]byte {
+		return [][]byte{replyTo(q, func(m *dns.Msg) {
+			m.Answer = []dns.RR{mustRR("o.example. 60 IN MX 5 o.example.")}
+			m.Ns = []dns.RR{mustRR("example. 60 IN NS ns.example.")}
+			m.Extra = append(m.Extra, mustRR(`o.example. 60 IN HTTPS 1 . ipv4hint="10.0.0.1"`), mustRR("ns.example. 60 IN A 10.0.0.2"))
+		})}
+	})
+	f := forwardTo(t, u)
+	for policy, extra := range map[answer.SVCB]int{answer.SVCBStrip: 1, answer.SVCBNoData: 1, answer.SVCBForward: 2} {
+		r := askOwn(t, f, question("o.example.", dns.TypeMX), false, &answer.Entry{TTL: 7, SVCB: policy})
+		if len(r.Answer) != 1 || len(r.Ns) != 1 || len(r.Extra) != extra || r.Rcode != 0 {
+			t.Errorf("policy %d: %v", policy, r)
+		}
+	}
+}
+
 // NXDOMAIN of a configured name becomes NODATA; forwarded addresses live no
 // longer than our own.
 func TestRewriteOwnName(t *testing.T) {

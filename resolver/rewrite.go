@@ -23,8 +23,8 @@ func (l *lane) rewriteOwn(fl *flight, buf []byte, n int) ([]byte, int) {
 		wire.CapTTLs(buf[:n], rep.QEnd, fl.entry.TTL)
 		rep.MinTTL = min(rep.MinTTL, fl.entry.TTL)
 	}
-	strip := rep.Types&wire.HasSVCB != 0 || qtype == dns.TypeSVCB || qtype == dns.TypeHTTPS
-	strip = strip && fl.entry.SVCB != answer.SVCBForward && rep.Rcode == wire.NoError
+	about := qtype == dns.TypeSVCB || qtype == dns.TypeHTTPS
+	strip := (about || rep.Types&wire.HasSVCB != 0) && fl.entry.SVCB != answer.SVCBForward && rep.Rcode == wire.NoError
 	if rep.Rcode != wire.NXDomain && !strip {
 		return buf, n
 	}
@@ -38,8 +38,10 @@ func (l *lane) rewriteOwn(fl *flight, buf []byte, n int) ([]byte, int) {
 	} else if m.Truncated {
 		m.Answer, m.Ns = nil, nil // the client asks over TCP
 		keepOPT(&m)
-	} else {
+	} else if about {
 		stripHints(&m, fl.entry)
+	} else {
+		withoutSVCB(&m)
 	}
 	m.Compress = true
 	b, err := m.PackBuffer(make([]byte, max(n, wire.MinUDP)+fitRoom))
@@ -105,6 +107,15 @@ func stripHints(m *dns.Msg, e *answer.Entry) {
 	})
 	if len(m.Ns) == 0 {
 		m.Ns = []dns.RR{ownSOA(m.Question[0].Name, e.TTL)}
+	}
+}
+
+// withoutSVCB takes SVCB and HTTPS records out of an answer to a question for another type, where nobody has asked for
+// them.
+func withoutSVCB(m *dns.Msg) {
+	m.AuthenticatedData = false
+	for _, section := range []*[]dns.RR{&m.Answer, &m.Ns, &m.Extra} {
+		*section = slices.DeleteFunc(*section, func(rr dns.RR) bool { return svcbOf(rr) != nil })
 	}
 }
 

@@ -139,8 +139,13 @@ func TestErrorReplies(t *testing.T) {
 			var q Query
 			buf := make([]byte, 512)
 			q.Parse(buf[:copy(buf, c.msg)])
+			other := bytes.Repeat([]byte{0xff}, 512) // as the forwarder has it: the question alone is there
+			copy(other[HeaderLen:max(q.QEnd, HeaderLen)], buf[HeaderLen:])
 			raw := buf[:q.Error(buf, c.rcode, ede, c.tr)]
 			c.verify(t, unpack(t, raw), raw)
+			if raw2 := other[:q.Error(other, c.rcode, ede, c.tr)]; !bytes.Equal(raw, raw2) {
+				t.Errorf("in another buffer: %x", raw2)
+			}
 		})
 	}
 	t.Run("R38 truncated", func(t *testing.T) {
