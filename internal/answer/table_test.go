@@ -3,6 +3,7 @@ package answer
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -220,6 +221,51 @@ func TestCounters(t *testing.T) {
 	sum := c.Sum()
 	if sum[5] != 2 || sum[500] != 2 || sum[7] != 0 {
 		t.Error(fmt.Sprint(sum[5], sum[500], sum[7]))
+	}
+}
+
+// Whoever is answered is counted, also where a rotated reply goes over the end of the list.
+func TestRotationCounters(t *testing.T) {
+	var c Counters
+	s := spec("n.example")
+	s.Sets[0] = SetSpec{Addrs: many(3, false), IDs: []uint32{5, 6, 7}, Weights: []int{1, 1, 1}, Max: 2, EDE: NoEDE}
+	cl := &client{t: t, table: table(t, s), rotor: c.NewRotor()}
+	given := map[string]uint64{}
+	for range 3 {
+		m, _ := cl.ask("n.example", dns.TypeA)
+		for _, a := range addresses(m) {
+			given[a]++
+		}
+	}
+	sum := c.Sum()
+	for i, a := range many(3, false) {
+		if n := given[a.String()]; n != 2 || sum[5+i] != n {
+			t.Errorf("%s given %d times, counted %d", a, n, sum[5+i])
+		}
+	}
+	if sum[0] != 0 {
+		t.Errorf("%d answers counted for nobody", sum[0])
+	}
+}
+
+// Addresses of the other family are left out, and with them counters and weights, which are no longer in step.
+func TestMixedFamilies(t *testing.T) {
+	var c Counters
+	for _, weights := range [][]int{nil, {1, 1}, {1, 1, 1}} {
+		mixed := SetSpec{Addrs: addrs("192.0.2.1", "2001:db8::1", "192.0.2.2"), IDs: []uint32{1, 2, 3}, Weights: weights, Max: 3, EDE: NoEDE}
+		one := SetSpec{Addrs: addrs("192.0.2.1", "2001:db8::1"), IDs: []uint32{1, 2}, Max: 3, EDE: NoEDE}
+		cl := &client{t: t, table: table(t, &Spec{Name: "n.example", TTL: 1, Sets: [2]SetSpec{mixed, one}}), rotor: c.NewRotor()}
+		for range 3 {
+			if m, _ := cl.ask("n.example", dns.TypeA); !slices.Equal(addresses(m), []string{"192.0.2.1", "192.0.2.2"}) {
+				t.Error(m)
+			}
+		}
+		if m, _ := cl.ask("n.example", dns.TypeAAAA); !slices.Equal(addresses(m), []string{"2001:db8::1"}) {
+			t.Error(m)
+		}
+	}
+	if sum := c.Sum(); len(sum) != 0 {
+		t.Errorf("counted %v", sum)
 	}
 }
 

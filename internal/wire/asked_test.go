@@ -124,6 +124,16 @@ func TestErrorReplies(t *testing.T) {
 				t.Error(m)
 			}
 		}},
+		{"R35 not told to who has not asked", ask(0, "a", 1).opt(1232, 0, option(65001, "")), ServFail, Transport{TCP: true, Keepalive: 300}, func(t *testing.T, m *dns.Msg, _ []byte) {
+			if len(m.IsEdns0().Option) != 1 {
+				t.Error(m)
+			}
+		}},
+		{"R35 no timeout to be told", ask(0, "a", 1).opt(1232, 0, option(11, "")), ServFail, Transport{TCP: true}, func(t *testing.T, m *dns.Msg, _ []byte) {
+			if len(m.IsEdns0().Option) != 1 {
+				t.Error(m)
+			}
+		}},
 		{"R35 not over UDP", ask(0, "a", 1).opt(1232, 0, option(11, "")), ServFail, Transport{Keepalive: 300}, func(t *testing.T, m *dns.Msg, _ []byte) {
 			if len(m.IsEdns0().Option) != 1 {
 				t.Error(m)
@@ -143,6 +153,9 @@ func TestErrorReplies(t *testing.T) {
 			copy(other[HeaderLen:max(q.QEnd, HeaderLen)], buf[HeaderLen:])
 			raw := buf[:q.Error(buf, c.rcode, ede, c.tr)]
 			c.verify(t, unpack(t, raw), raw)
+			if want := max(int(q.QEnd), HeaderLen) + q.SizeOfOPT(ede, c.tr); len(raw) != want {
+				t.Errorf("%d bytes, want %d", len(raw), want)
+			}
 			if raw2 := other[:q.Error(other, c.rcode, ede, c.tr)]; !bytes.Equal(raw, raw2) {
 				t.Errorf("in another buffer: %x", raw2)
 			}
@@ -164,6 +177,13 @@ func TestErrorReplies(t *testing.T) {
 		n := q.Error(buf, ServFail, EDEOption(22, strings.Repeat("é", 200)), Transport{})
 		if o := unpack(t, buf[:n]).IsEdns0(); n > 512 || o == nil || len(o.Option) != 0 {
 			t.Error(n, o)
+		}
+		const room = 512 - HeaderLen - MaxName - 4 - 11 - 6 // for the text
+		for _, c := range []struct{ text, kept int }{{room, 1}, {room + 1, 0}} {
+			n := q.Error(buf, ServFail, EDEOption(22, strings.Repeat("x", c.text)), Transport{})
+			if o := unpack(t, buf[:n]).IsEdns0(); len(o.Option) != c.kept {
+				t.Errorf("text of %d octets: %d bytes, %v", c.text, n, o)
+			}
 		}
 	})
 }
