@@ -52,6 +52,29 @@ func TestForwardOPT(t *testing.T) {
 			t.Errorf("got %x", got)
 		}
 	})
+	t.Run("R13 names that don't end where their record does", func(t *testing.T) {
+		for rrtype, l := range layouts {
+			if l.names == 0 {
+				continue
+			}
+			for _, data := range []string{"", strings.Repeat("\x00", int(l.prefix)) + "A", strings.Repeat("\x01", 64), strings.Repeat("\xc0", 64)} {
+				// Another record stands behind it, or nothing.
+				for _, m := range []message{
+					ask(0, "a", 2).opt(512, 0, hop).name("b").record(uint16(rrtype), 1, 0, data),
+					ask(0, "a", 3).opt(512, 0, hop).name("b").record(uint16(rrtype), 1, 0, data).name("c").record(1, 1, 0, "1234"),
+				} {
+					var q Query
+					buf := bytes.Clone(m) // no byte of rubbish behind it
+					if v := q.Parse(buf); v != VerdictOK {
+						t.Fatalf("verdict %d", v)
+					}
+					if n := q.ForwardOPT(buf); n != 0 {
+						t.Errorf("type %d, %x: passed on as %x", rrtype, data, buf[:n])
+					}
+				}
+			}
+		}
+	})
 }
 
 func TestErrorReplies(t *testing.T) {

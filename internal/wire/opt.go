@@ -57,7 +57,8 @@ func (e *optEdit) movable(buf []byte) bool {
 	return true
 }
 
-// staysPut reports whether all names of a whole record point below limit.
+// staysPut reports whether all names of a record end in it and point below limit. Nobody has looked at the RDATA of a
+// query's records.
 func staysPut(msg []byte, rec *Record, limit int) bool {
 	if pointer(msg, rec.Owner) >= limit {
 		return false
@@ -66,14 +67,13 @@ func staysPut(msg []byte, rec *Record, limit int) bool {
 		return true
 	}
 	l := layouts[rec.Type]
-	off, ok := nameOffset(msg, rec, l), true
+	off := nameOffset(msg, rec, l)
 	for range l.names {
-		if off >= rec.Data+rec.Len || pointer(msg, off) >= limit {
+		end, ok := SkipName(msg[:rec.Data+rec.Len], off)
+		if !ok || pointer(msg, off) >= limit {
 			return false
 		}
-		if off, ok = SkipName(msg, off); !ok {
-			return false
-		}
+		off = end
 	}
 	return true
 }
