@@ -293,7 +293,7 @@ func TestNeverTwoAtOnce(t *testing.T) {
 		for range 20 {
 			sleep(time.Second)
 			p.ProbeNow(ts[0].Key)
-			p.ProbeAll()
+			p.ProbeNow(ts[0].Key)
 		}
 		sleep(10 * time.Second)
 		if n := len(runs.of(addrN(0))); n < 9 || n > 11 {
@@ -315,7 +315,7 @@ func TestProbeNow(t *testing.T) {
 		if n := runs.count() - before; n != 1 {
 			t.Errorf("%d probes at once", n)
 		}
-		p.ProbeAll()
+		p.ProbeNow(ts[0].Key, ts[1].Key, ts[2].Key)
 		sleep(2 * time.Millisecond)
 		if n := runs.count() - before; n != 4 {
 			t.Errorf("%d probes at once", n)

@@ -220,17 +220,6 @@ func (p *Prober) ProbeNow(keys ...rank.Key) {
 	p.armLocked()
 }
 
-// ProbeAll is ProbeNow for every endpoint.
-func (p *Prober) ProbeAll() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := p.now()
-	for _, j := range p.jobs {
-		p.probeNowLocked(j, now)
-	}
-	p.armLocked()
-}
-
 func (p *Prober) probeNowLocked(j *job, now moment) {
 	if j.running || j.waiting {
 		j.again = j.again || j.ending // who has seen the result wants another one

@@ -48,7 +48,7 @@ var (
 	descProbes   = desc("probes_total", "Probes by what they found, extra tries included.", "name", "candidate", "outcome")
 	descPhases   = desc("probe_duration_seconds", "Time from the start of a probe's connect until a phase was reached.", "phase")
 	descLag      = desc("probe_lag_seconds", "How late probes started.")
-	descUpReq    = desc("upstream_requests_total", "Attempts at an upstream by response code; without a reply: timeout, refused, unreachable, invalid, tls.", "upstream", "rcode")
+	descUpReq    = desc("upstream_requests_total", "Attempts at an upstream by response code; without a reply: timeout, refused, unreachable, invalid, tls, local (ours: no descriptor, port or memory).", "upstream", "rcode")
 	descUpTime   = desc("upstream_duration_seconds", "Time from an attempt at an upstream to its reply.", "upstream")
 	descUpUp     = desc("upstream_up", "1 when the upstream is asked first, 0 when it is suspect, down, in a loop or ourselves.", "upstream")
 	descLoops    = desc("loops_detected_total", "Our own queries that came back to us through an upstream.")

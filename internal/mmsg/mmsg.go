@@ -191,9 +191,6 @@ func NewSender(batch int) *Sender {
 // Len is the number of datagrams that wait for Flush.
 func (s *Sender) Len() int { return s.n }
 
-// Full reports whether Add must not be called before Flush.
-func (s *Sender) Full() bool { return s.n == len(s.hdrs) }
-
 // Add puts a datagram, which is not empty, behind those that wait. Neither buf
 // nor to is copied: they must stay as they are until Flush. to is nil on a
 // connected socket.

@@ -53,9 +53,6 @@ const (
 	HasPadding
 )
 
-// HopByHop are the options that are never passed on (R34 to R36).
-const HopByHop = HasCookie | HasKeepalive | HasPadding
-
 // The last eight bytes of a header: QDCOUNT is 1, and ARCOUNT is the only other count that may be above 0.
 const (
 	oneQuestion    = uint64(1) << 48
