@@ -185,7 +185,10 @@ func TestExpiry(t *testing.T) {
 	w.healthy("api.example", 2)
 	w.answers("api.example", dns.TypeA, "127.0.3.1")
 	w.call("POST", "/v1/set", `{"name":"api.example","candidate":"near","state":"down","for":"1s"}`, nil)
-	w.answers("api.example", dns.TypeA, "127.0.3.2")
+	eventually(t, "it is in force", func() bool { // by the log: where we are starved its second is over before a query sees it
+		return strings.Contains(w.logs.String(), "from=127.0.3.1 to=127.0.3.2")
+	})
+	eventually(t, "it has expired", func() bool { return strings.Contains(w.logs.String(), "why=expired") })
 	w.answers("api.example", dns.TypeA, "127.0.3.1")
 	var st admin.Status
 	w.call("GET", "/v1/status", "", &st)
