@@ -91,7 +91,11 @@ func TestR70SlowAnswers(t *testing.T) {
 	if r := ask(t, forwardTo(t, u), question("slow.example.", dns.TypeA), false); len(r.Answer) != 1 {
 		t.Errorf("slow: %v", r)
 	}
-	o := optionsTo(u)
+	late := make(chan struct{})
+	o := optionsTo(newFarEnd(t, func(q []byte, _ bool) [][]byte {
+		<-late
+		return answerA(q, false)
+	}))
 	o.AttemptTimeout, o.TotalTimeout = 50*time.Millisecond, 150*time.Millisecond
 	f := testForwarder(t, o)
 	b, _ := question("late.example.", dns.TypeA).Pack()
@@ -99,6 +103,7 @@ func TestR70SlowAnswers(t *testing.T) {
 	if r := wait(t, ch); r.Rcode != dns.RcodeServerFailure {
 		t.Errorf("late: %v", r)
 	}
+	close(late)
 	eventually(t, "late replies are counted", func() bool { return f.UpstreamStats()[0].Rcodes["NOERROR"]+f.UpstreamStats()[0].Strays > 0 })
 	select {
 	case m := <-ch:
@@ -215,7 +220,7 @@ func TestQuietTimesAreCheap(t *testing.T) {
 // Policy fastest follows measured time.
 func TestFastest(t *testing.T) {
 	slow := newFarEnd(t, func(q []byte, _ bool) [][]byte {
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond) // longer than the quick one can be starved for
 		return answerA(q, false)
 	})
 	quick := newFarEnd(t, answerA)
