@@ -35,8 +35,10 @@ func (w *writer) acquire() error {
 func lockPath(database string) string { return database + ".lock" }
 
 // unlock gives the lock back. The file stays: removing it would let two writers lock two files.
+// Closing would not do: a process that is just being forked, for a check or a hook, has the file open, too, until its exec.
 func (w *writer) unlock() {
 	if w.lock != nil {
+		_ = unix.Flock(int(w.lock.Fd()), unix.LOCK_UN)
 		_ = w.lock.Close()
 		w.lock = nil
 	}
