@@ -149,7 +149,7 @@ hard_name_all_down_total{name="` + name + `",policy="last_good"} 0
 # HELP hard_store_dropped_rows_total Rows of history that were lost.
 # TYPE hard_store_dropped_rows_total counter
 hard_store_dropped_rows_total 3
-# HELP hard_upstream_requests_total Attempts at an upstream by response code; without a reply: timeout, refused, unreachable, invalid, tls.
+# HELP hard_upstream_requests_total Attempts at an upstream by response code; without a reply: timeout, refused, unreachable, invalid, tls, local (ours: no descriptor, port or memory).
 # TYPE hard_upstream_requests_total counter
 hard_upstream_requests_total{rcode="NOERROR",upstream="127.0.0.53:53"} 1
 hard_upstream_requests_total{rcode="timeout",upstream="127.0.0.53:53"} 2
