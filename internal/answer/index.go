@@ -68,18 +68,8 @@ func isWildcard(name string) bool {
 
 // add enters one name; fresh is false if it was there.
 func (ix *Index) add(name string, slot int) (fresh bool, err error) {
-	table := &ix.exact
-	text := name
-	if isWildcard(name) {
-		table = &ix.wild
-		if text = name[1:]; text != "" && text != "." {
-			text = text[1:]
-		} else {
-			text = "."
-		}
-	}
 	var buf [wire.MaxName + 1]byte
-	key, err := wire.AppendName(buf[:0], text)
+	table, key, err := ix.place(buf[:0], name)
 	if err != nil {
 		return false, err
 	}
@@ -88,6 +78,35 @@ func (ix *Index) add(name string, slot int) (fresh bool, err error) {
 		ix.depths[depth/64] |= 1 << (depth % 64)
 	}
 	return table.add(key, slot), nil
+}
+
+// place tells which table a name belongs into and under which key, which is appended to buf.
+func (ix *Index) place(buf []byte, name string) (table *hashTable, key []byte, err error) {
+	table = &ix.exact
+	if isWildcard(name) {
+		table = &ix.wild
+		if name = name[1:]; name != "" && name != "." {
+			name = name[1:]
+		} else {
+			name = "."
+		}
+	}
+	key, err = wire.AppendName(buf, name)
+	return table, key, err
+}
+
+// Slot returns the slot that NewIndex gave a name, in canonical text; -1 if it is not configured. A wildcard is found
+// by its own text alone.
+func (ix *Index) Slot(name string) int {
+	var buf [wire.MaxName + 1]byte
+	table, key, err := ix.place(buf[:0], name)
+	if err != nil {
+		return -1
+	}
+	if slot := table.find(wire.Hash(key), key); slot < ix.names {
+		return slot
+	}
+	return -1 // a special-use name
 }
 
 // find returns the slot for a lower-case wire name and the length of what it matched: the whole name, or the name

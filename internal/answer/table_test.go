@@ -302,3 +302,22 @@ func TestEntryIsOneCacheLine(t *testing.T) {
 		}
 	}
 }
+
+func TestSlot(t *testing.T) {
+	names := []string{"a.example", "*.a.example", "b.example", "."}
+	ix, err := NewIndex(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, name := range names {
+		if got := ix.Slot(name); got != want {
+			t.Errorf("%q: slot %d, want %d", name, got, want)
+		}
+	}
+	// A name below a wildcard is not the wildcard, and a special-use name was not given.
+	for _, name := range []string{"x.a.example", "*.b.example", "localhost", "*", "", "a..example", "c.example"} {
+		if got := ix.Slot(name); got != -1 {
+			t.Errorf("%q: slot %d", name, got)
+		}
+	}
+}

@@ -2,8 +2,11 @@ package engine
 
 import (
 	"context"
+	"encoding/binary"
 	"hash/maphash"
 	"log/slog"
+	"math/bits"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,12 +16,12 @@ import (
 	"hard/internal/rank"
 )
 
-// rebuild decides every name anew and publishes a whole table.
-func (e *Engine) rebuild(now time.Time) {
-	entries := make([]*answer.Entry, len(e.names))
-	e.changes = slices.Grow(e.changes[:0], len(e.names))
-	for _, n := range e.names {
-		e.decide(n, now, false)
+// rebuild decides every name anew that has no entry, and publishes a whole table.
+func (e *Engine) rebuild(entries []*answer.Entry, now time.Time) {
+	for slot, n := range e.names {
+		if entries[slot] == nil {
+			e.decide(n, now, false)
+		}
 	}
 	for i := range e.changes {
 		entries[e.changes[i].Slot] = e.changes[i].Entry
@@ -33,6 +36,7 @@ func (e *Engine) rebuild(now time.Time) {
 // decide asks the policy what a name answers now, and queues a new table entry where that is
 // something else than before. urgent: something went down, nobody shall be sent there any more.
 func (e *Engine) decide(n *name, now time.Time, urgent bool) {
+	e.room.Fleeting = n.static // its Memory isn't kept
 	d := rank.Select(n.cfg.Policy, e.view(n), n.memory, now, &e.room)
 	e.awaitLookups(n, &d, now)
 	e.lookedUp(n, &d)
@@ -221,7 +225,11 @@ type sums struct {
 	addrs [2]uint64 // of each set's addresses alone
 }
 
-var sumSeed = maphash.MakeSeed()
+// The seeds make the sums other ones in each process, so that nobody can look for two answers of the same sum.
+var (
+	sumSeed  = rand.Uint64()
+	textSeed = maphash.MakeSeed()
+)
 
 func sumsOf(s *answer.Spec) sums {
 	out := sums{idle: s.Idle}
@@ -232,20 +240,29 @@ func sumsOf(s *answer.Spec) sums {
 }
 
 func sumOf(s *answer.SetSpec) (set, addrs uint64) {
-	var h, only maphash.Hash
-	h.SetSeed(sumSeed)
-	only.SetSeed(sumSeed)
-	maphash.WriteComparable(&h, [4]int{int(s.Kind), s.Max, s.EDE, len(s.Addrs)})
-	h.WriteString(s.EDEText)
+	set, addrs = sumSeed, sumSeed
+	for _, n := range [4]int{int(s.Kind), s.Max, s.EDE, len(s.Addrs)} {
+		set = mix(set, uint64(n))
+	}
+	if s.EDEText != "" {
+		set = mix(set, maphash.String(textSeed, s.EDEText))
+	}
 	for i, a := range s.Addrs {
-		maphash.WriteComparable(&h, a)
-		maphash.WriteComparable(&only, a)
-		maphash.WriteComparable(&h, s.IDs[i])
+		b := a.As16()
+		high, low := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
+		addrs = mix(mix(addrs, high), low)
+		set = mix(mix(mix(set, high), low), uint64(s.IDs[i]))
 		if len(s.Weights) > 0 {
-			maphash.WriteComparable(&h, s.Weights[i])
+			set = mix(set, uint64(s.Weights[i]))
 		}
 	}
-	return h.Sum64(), only.Sum64()
+	return set, addrs
+}
+
+// mix adds a value to a sum: a multiplication whose upper half is folded into the lower (as wyhash has it).
+func mix(sum, v uint64) uint64 {
+	high, low := bits.Mul64(sum^v^0x9e3779b97f4a7c15, sum|1)
+	return high ^ low + v
 }
 
 // specOf translates a decision into what the front end serves. The result and its slices are good

@@ -101,7 +101,6 @@ type Engine struct {
 
 	// owned by run's goroutine once Start was called, by the caller of New before
 	names     []*name // by slot
-	byName    map[string]*name
 	addrs     map[HostKey]found
 	overrides map[overrideKey]Override
 	index     *answer.Index
@@ -139,7 +138,6 @@ func New(o Options) (*Engine, error) {
 		asked:   make(chan int, 256),
 		done:    make(chan struct{}),
 		quit:    make(chan struct{}),
-		byName:  make(map[string]*name),
 		addrs:   make(map[HostKey]found),
 	}
 	now := e.begin()

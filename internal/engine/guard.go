@@ -55,7 +55,7 @@ func (e *Engine) guardTick(now time.Time) {
 	e.hearReply(now)
 	a := e.guard.Tick(now)
 	for _, k := range a.Execute {
-		if n := e.byName[k.Name]; n != nil {
+		if n := e.named(k.Name); n != nil {
 			if ep := n.find(&k); ep != nil {
 				c := ep.health.Execute(now)
 				e.noteChange(n, ep, &c, now)

@@ -88,57 +88,119 @@ func (n *name) find(k *rank.Key) *endpoint {
 
 // apply takes a whole configuration. Nothing is changed when it fails.
 func (e *Engine) apply(c *config.Config, now time.Time) error {
-	texts := make([]string, len(c.Names))
-	for i := range c.Names {
-		texts[i] = c.Names[i].Name
-	}
-	index, err := answer.NewIndex(texts)
+	index, err := e.indexOf(c.Names)
 	if err != nil {
 		return err
 	}
-	before := e.byName
+	before := past{e.index, e.names}
 	e.hash = c.Hash
 	e.index, e.names = index, make([]*name, len(c.Names))
-	e.byName = make(map[string]*name, len(c.Names))
 	e.wake = e.wake[:0]
 	e.changes = e.changes[:0]
-	e.hosts = slices.Grow(e.hosts, newHosts(c, before))
-	var fresh slab
+	e.hosts = slices.Grow(e.hosts, newHosts(c, &before))
+	entries := make([]*answer.Entry, len(c.Names))
+	fresh := slab{left: len(c.Names)}
 	for slot := range c.Names {
 		cfg := &c.Names[slot]
-		n := before[cfg.Name]
-		var was []config.Candidate
-		if n != nil {
-			delete(before, cfg.Name)
-			was = n.cfg.Candidates
-			if !sameAnswer(n.cfg, cfg) {
-				e.settleFirst(n)
-			}
-		} else {
+		n := before.take(cfg.Name, slot)
+		switch {
+		case n == nil:
 			n = fresh.take()
 			if m, ok := e.o.Saved.Memories[cfg.Name]; ok {
 				saved := m // m itself would be made for every name
 				n.memory = &saved
 			}
+			e.configure(n, cfg, now)
+		case !n.sameEndpoints(cfg):
+			e.configure(n, cfg, now)
+		case n.sameEntry(cfg):
+			entries[slot] = n.entry
+			n.adopt(cfg)
+		default:
+			n.adopt(cfg)
+			n.stale, n.place = true, -1
+			n.idle.reset(cfg.IdleAfter, now)
 		}
-		n.cfg, n.slot, n.stale, n.place = cfg, slot, true, -1
-		e.number(n, was, n.ids)
-		e.names[slot], e.byName[cfg.Name] = n, n
-		e.expand(n, now)
-		n.idle.reset(cfg.IdleAfter, now)
+		n.slot, e.names[slot] = slot, n
 	}
-	e.dropNames(before)
+	e.dropNames(before.names)
 	e.setHosts()
 	e.guardConfigure()
-	e.rebuild(now)
+	e.rebuild(entries, now)
 	return nil
 }
 
+// configure gives a name another configuration, or its first one.
+func (e *Engine) configure(n *name, cfg *config.Name, now time.Time) {
+	var was []config.Candidate
+	if n.cfg != nil {
+		was = n.cfg.Candidates
+		if !sameAnswer(n.cfg, cfg) {
+			e.settleFirst(n)
+		}
+	}
+	n.cfg, n.stale, n.place = cfg, true, -1
+	e.number(n, was, n.ids)
+	e.expand(n, now)
+	n.idle.reset(cfg.IdleAfter, now)
+}
+
+// indexOf is the index of these names: the present one, if they are the same in the same order.
+func (e *Engine) indexOf(names []config.Name) (*answer.Index, error) {
+	if e.index != nil && slices.EqualFunc(e.names, names, func(n *name, cfg config.Name) bool { return n.cfg.Name == cfg.Name }) {
+		return e.index, nil
+	}
+	texts := make([]string, len(names))
+	for i := range names {
+		texts[i] = names[i].Name
+	}
+	return answer.NewIndex(texts)
+}
+
+// named finds a name by its canonical text; nil if it is not configured.
+func (e *Engine) named(text string) *name {
+	if e.index == nil {
+		return nil // there is no configuration yet
+	}
+	if slot := e.index.Slot(text); slot >= 0 {
+		return e.names[slot]
+	}
+	return nil
+}
+
+// past are the names of the configuration before.
+type past struct {
+	index *answer.Index // nil: there was none
+	names []*name       // nil: taken
+}
+
+// find returns where a name is among them, or -1. near is where it probably is.
+func (p *past) find(text string, near int) int {
+	if near < len(p.names) && p.names[near] != nil && p.names[near].cfg.Name == text {
+		return near
+	}
+	if p.index == nil {
+		return -1
+	}
+	return p.index.Slot(text)
+}
+
+// take takes a name out, or returns nil.
+func (p *past) take(text string, near int) *name {
+	slot := p.find(text, near)
+	if slot < 0 {
+		return nil
+	}
+	n := p.names[slot]
+	p.names[slot] = nil
+	return n
+}
+
 // newHosts is about how many numbers the candidates of a configuration will be given (number).
-func newHosts(c *config.Config, before map[string]*name) int {
+func newHosts(c *config.Config, before *past) int {
 	count := 0
 	for i := range c.Names {
-		if before[c.Names[i].Name] == nil {
+		if before.find(c.Names[i].Name, i) < 0 {
 			count += len(c.Names[i].Candidates)
 		}
 	}
@@ -146,14 +208,20 @@ func newHosts(c *config.Config, before map[string]*name) int {
 }
 
 // slab makes names in pieces: 10,000 one by one take longer. A piece lives as long as any of its names, so it is small.
-type slab struct{ free []name }
+type slab struct {
+	free []name
+	left int // how many may still be asked for
+}
+
+// namesAtOnce fill a piece of 8 KiB, a size of Go's allocator; with one more it would be a seventh larger.
+const namesAtOnce = 31
 
 func (s *slab) take() *name {
 	if len(s.free) == 0 {
-		s.free = make([]name, 32)
+		s.free = make([]name, min(namesAtOnce, s.left))
 	}
 	n := &s.free[0]
-	s.free = s.free[1:]
+	s.free, s.left = s.free[1:], s.left-1
 	return n
 }
 
@@ -167,6 +235,28 @@ func sameAnswer(a, b *config.Name) bool {
 	})
 }
 
+// sameEndpoints tells whether the endpoints of a name are the same, and nothing is known of them but what the file says:
+// nothing is probed or looked up.
+func (n *name) sameEndpoints(cfg *config.Name) bool {
+	lookedUp := func(c config.Candidate) bool { return len(c.Hosts) > 0 }
+	return n.static && sameAnswer(n.cfg, cfg) && !slices.ContainsFunc(cfg.Candidates, lookedUp)
+}
+
+// sameEntry tells of such a name whether its entry in the table stays, too. Of the thousands of names of a large file
+// a reload rarely changes more than a few.
+func (n *name) sameEntry(cfg *config.Name) bool {
+	return n.entry != nil && n.due.IsZero() && n.cfg.IdleAfter == 0 && cfg.IdleAfter == 0 && n.cfg.TTL == cfg.TTL && n.cfg.SVCB == cfg.SVCB
+}
+
+// adopt takes a configuration of the same endpoints. The one before is let go.
+func (n *name) adopt(cfg *config.Name) {
+	for i := range n.eps {
+		ep := &n.eps[i]
+		ep.cand = &cfg.Candidates[n.candidate(ep)]
+	}
+	n.cfg = cfg
+}
+
 // reload is apply while we run.
 func (e *Engine) reload(c *config.Config, now time.Time) error {
 	if err := e.apply(c, now); err != nil {
@@ -178,10 +268,13 @@ func (e *Engine) reload(c *config.Config, now time.Time) error {
 	return nil
 }
 
-// dropNames forgets names that the configuration no longer has.
-func (e *Engine) dropNames(gone map[string]*name) {
-	for text, n := range gone {
-		e.o.Prober.SetName(text, nil)
+// dropNames forgets names that the configuration no longer has; those that it has are nil.
+func (e *Engine) dropNames(gone []*name) {
+	for _, n := range gone {
+		if n == nil {
+			continue
+		}
+		e.o.Prober.SetName(n.cfg.Name, nil)
 		keys := make([]rank.Key, len(n.eps))
 		for i := range n.eps {
 			keys[i] = n.key(&n.eps[i])
@@ -276,7 +369,7 @@ func (e *Engine) forgetVanished(n *name, old []endpoint) {
 
 // setAddresses takes the addresses of one candidate.
 func (e *Engine) setAddresses(host HostKey, f found, now time.Time) {
-	n, was := e.byName[host.Name], e.addrs[host]
+	n, was := e.named(host.Name), e.addrs[host]
 	f.resolved = f.resolved || was.resolved
 	f.had = was.had || len(f.addrs) > 0
 	same := slices.Equal(was.addrs, f.addrs) && slices.Equal(was.gone, f.gone)

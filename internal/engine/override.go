@@ -101,7 +101,7 @@ func (e *Engine) force(o Override, force bool, now time.Time) ([]Override, error
 		out[i] = o
 		out[i].Host.Candidate = label
 	}
-	n := e.byName[o.Host.Name]
+	n := e.named(o.Host.Name)
 	e.settleFirst(n)
 	if !force && e.healthyLeft(n, nil) > 0 && e.healthyLeft(n, out) == 0 {
 		return nil, fmt.Errorf("%s: %w", o.Host.Name, ErrLastHealthy)
@@ -122,7 +122,7 @@ func (e *Engine) putOverrides(list []Override, now time.Time) {
 		e.noteOverride(&was, &list[i], reasonOf(&list[i]), now)
 	}
 	if len(list) > 0 {
-		if n := e.byName[list[0].Host.Name]; n != nil {
+		if n := e.named(list[0].Host.Name); n != nil {
 			e.reforce(n, now)
 		}
 	}
@@ -156,7 +156,7 @@ func reasonOf(o *Override) string {
 
 // labels are the candidates that a host key means.
 func (e *Engine) labels(host HostKey) ([]string, error) {
-	n := e.byName[host.Name]
+	n := e.named(host.Name)
 	if n == nil {
 		return nil, fmt.Errorf("%s: %w", host.Name, ErrNotFound)
 	}
@@ -272,7 +272,7 @@ func (e *Engine) expire(now time.Time) {
 		delete(e.overrides, was.key())
 		is := e.overrideOf(was.key())
 		e.noteOverride(&was, &is, "expired", now)
-		if n := e.byName[was.Host.Name]; n != nil && !slices.Contains(touched, n) {
+		if n := e.named(was.Host.Name); n != nil && !slices.Contains(touched, n) {
 			touched = append(touched, n)
 		}
 	}

@@ -32,8 +32,7 @@ func NewPlayer(c *config.Config, from *Checkpoint, answers func(AnswerChange)) (
 			LastReply: p.lastReply, OwnAddrs: p.ownAddrs,
 			Saved: Saved{Overrides: from.Overrides},
 		},
-		byName: make(map[string]*name),
-		addrs:  make(map[HostKey]found),
+		addrs: make(map[HostKey]found),
 	}
 	e.log, p.e = e.o.Log, e
 	p.at(from.At)
@@ -58,7 +57,7 @@ func NewPlayer(c *config.Config, from *Checkpoint, answers func(AnswerChange)) (
 
 // resume gives a name the state of a checkpoint.
 func (e *Engine) resume(c *NameCheckpoint) {
-	n := e.byName[c.Name]
+	n := e.named(c.Name)
 	if n == nil {
 		return
 	}
@@ -143,7 +142,7 @@ func (p *Player) Snapshot(name string) Snapshot { return p.e.snapshot(name, p.e.
 
 // Health is the measured health of an endpoint, nil where there is no such endpoint.
 func (p *Player) Health(k *rank.Key) *rank.Health {
-	if n := p.e.byName[k.Name]; n != nil {
+	if n := p.e.named(k.Name); n != nil {
 		if ep := n.find(k); ep != nil {
 			return ep.health
 		}
@@ -153,7 +152,7 @@ func (p *Player) Health(k *rank.Key) *rank.Health {
 
 // Answers are the addresses a name is answered with, by family.
 func (p *Player) Answers(text string) (out [2][]netip.Addr) {
-	n := p.e.byName[text]
+	n := p.e.named(text)
 	if n == nil {
 		return out
 	}

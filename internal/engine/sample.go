@@ -10,7 +10,7 @@ import (
 
 // sample takes one probe result into the state.
 func (e *Engine) sample(s *rank.Sample, now time.Time) {
-	n := e.byName[s.Key.Name]
+	n := e.named(s.Key.Name)
 	if n == nil {
 		return // of a name that a reload took away
 	}

@@ -37,7 +37,7 @@ func (e *Engine) restore(n *name, ep *endpoint, now time.Time) {
 func (e *Engine) forgetStrangers() {
 	var keys []rank.Key
 	for k := range e.o.Saved.Endpoints {
-		if n := e.byName[k.Name]; n == nil || n.find(&k) == nil {
+		if n := e.named(k.Name); n == nil || n.find(&k) == nil {
 			keys = append(keys, k)
 		}
 	}

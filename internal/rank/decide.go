@@ -25,7 +25,8 @@ func Decide(p *Policy, eps []Endpoint, prev *Memory, now time.Time) Decision {
 
 // Select is Decide for those who only act on the decision: the verdicts have neither rank nor
 // reason, which are most of the work and matter to people alone. The verdicts and the lists of who
-// is selected are made in room, so they are good until its next use; the Memory is good for ever.
+// is selected are made in room, so they are good until its next use; the Memory is good for ever
+// unless the room is Fleeting.
 func Select(p *Policy, eps []Endpoint, prev *Memory, now time.Time, room *Room) Decision {
 	return decide(p, eps, prev, now, room, false)
 }
@@ -36,8 +37,12 @@ type Room struct {
 	verdicts []Verdict
 	views    []view
 	tiers    []TierWait
-	in       []int    // who may be selected
-	selected [2][]int // by family
+	in       []int           // who may be selected
+	selected [2][]int        // by family
+	addrs    [2][]netip.Addr // of the Memory's selections, by family
+
+	// Fleeting is for who doesn't keep the Memory: its selections are made here, too.
+	Fleeting bool
 }
 
 // nothing is the Memory of a name that was never decided.
@@ -263,7 +268,7 @@ func (d *decider) answer(f Family, mem FamilyMemory) {
 			a.Reason.code = reasonTierDown
 		}
 	}
-	m.Selected = d.addrs(a.Selected, d.prev.Families[f].Selected)
+	m.Selected = d.addrs(f, a.Selected, d.prev.Families[f].Selected)
 	m.LastGood = m.Selected
 	for _, i := range a.Selected {
 		d.out.Endpoints[i].Selected = true
@@ -299,7 +304,7 @@ func (d *decider) none(f Family, tier int) {
 }
 
 // addrs are the addresses of endpoints; the slice remembered before is used again if it is the same.
-func (d *decider) addrs(list []int, before []netip.Addr) []netip.Addr {
+func (d *decider) addrs(f Family, list []int, before []netip.Addr) []netip.Addr {
 	same := len(list) == len(before)
 	for k := 0; same && k < len(list); k++ {
 		same = d.eps[list[k]].Key.Addr == before[k]
@@ -307,10 +312,18 @@ func (d *decider) addrs(list []int, before []netip.Addr) []netip.Addr {
 	if same {
 		return before
 	}
-	out := make([]netip.Addr, len(list))
-	for k, i := range list {
-		out[k] = d.eps[i].Key.Addr
+	if !d.room.Fleeting {
+		out := make([]netip.Addr, len(list))
+		for k, i := range list {
+			out[k] = d.eps[i].Key.Addr
+		}
+		return out
 	}
+	out := d.room.addrs[f][:0]
+	for _, i := range list {
+		out = append(out, d.eps[i].Key.Addr)
+	}
+	d.room.addrs[f] = out
 	return out
 }
 

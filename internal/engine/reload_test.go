@@ -1,0 +1,188 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"hard/internal/answer"
+	"hard/internal/wire"
+)
+
+// served is the whole reply that a table gives to a question, but for the ID.
+func served(t *testing.T, table *answer.Table, name string, rrtype uint16) string {
+	t.Helper()
+	buf := make([]byte, 1500)
+	packet, err := wire.AppendName([]byte{0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := copy(buf, append(packet, byte(rrtype>>8), byte(rrtype), 0, 1))
+	var q wire.Query
+	res := table.Serve(&q, buf, n, wire.Transport{}, new(answer.Counters).NewRotor())
+	return fmt.Sprintf("%v %x", res.Action, buf[:res.N])
+}
+
+// checksOf tells how the endpoints of a name are probed.
+func (f *far) checksOf(name string) (text string) {
+	f.with(func() {
+		for _, c := range f.checks[name] {
+			text += fmt.Sprint(c.Key, c.Check.Fingerprint, *c.Pace, c.Watch, " ")
+		}
+	})
+	return text
+}
+
+// randomConfig has some of eight names, each in one of a few ways.
+func randomConfig(r *rand.Rand) (text string, names []string) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "[defaults]\ncheck = \"static:\"\nttl = \"%ds\"\nmax_answers = %d\n", 1+r.IntN(2), 1+r.IntN(10)/9)
+	for _, i := range r.Perm(8) {
+		if r.IntN(5) == 0 {
+			continue
+		}
+		name := fmt.Sprintf("n%d.example", i)
+		if i == 7 {
+			name = "*.wild.example"
+		}
+		names = append(names, name)
+		fmt.Fprintf(&b, "[name.%q]\n", name)
+		for range r.IntN(2) {
+			b.WriteString([]string{"svcb = \"nodata\"\n", "select = \"group\"\n", "ttl = \"7s\"\n", "idle_after = \"1h\"\n", "check = \"tcp://x.example:80\"\n", "check = \"tcp://x.example:80\"\ninterval = \"9s\"\n"}[r.IntN(6)])
+		}
+		seldom := func() int { return r.IntN(10) / 9 }
+		fmt.Fprintf(&b, "[name.%q.candidate.one]\naddress = \"192.0.2.%d\"\n", name, 1+seldom())
+		fmt.Fprintf(&b, "[name.%q.candidate.two]\naddress = [\"2001:db8::%d\", \"198.51.100.1\"]\nweight = %d\ntier = %d\n",
+			name, 1+seldom(), 1-seldom(), seldom())
+	}
+	if len(names) == 0 {
+		return randomConfig(r)
+	}
+	return b.String(), names
+}
+
+// TestReloadIsAStart: whatever was in force before, names that nothing is known of but what the file says are answered
+// after a reload as after a start.
+func TestReloadIsAStart(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	far := newFar()
+	text, _ := randomConfig(r)
+	e := running(t, parse(t, text), far)
+	for range 200 {
+		text, names := randomConfig(r)
+		if err := e.Apply(context.Background(), parse(t, text)); err != nil {
+			t.Fatal(err)
+		}
+		fresh := newFar()
+		running(t, parse(t, text), fresh).Stop()
+		for i := range 8 {
+			for _, rrtype := range []uint16{wire.TypeA, wire.TypeAAAA, 65} {
+				name := fmt.Sprintf("n%d.example", i)
+				if i == 7 {
+					name = "x.wild.example"
+				}
+				if got, want := served(t, far.table, name, rrtype), served(t, fresh.table, name, rrtype); got != want {
+					t.Fatalf("%s type %d after a reload of\n%s\nis answered %s, after a start %s", name, rrtype, text, got, want)
+				}
+			}
+		}
+		for _, name := range names { // and probed alike
+			if got, want := far.checksOf(name), fresh.checksOf(name); got != want {
+				t.Fatalf("%s is probed as %s, after a start as %s", name, got, want)
+			}
+		}
+		for slot, n := range e.names {
+			if n.slot != slot || n.cfg.Name != names[slot] || e.named(names[slot]) != n {
+				t.Fatalf("slot %d has %s with slot %d; wanted %s", slot, n.cfg.Name, n.slot, names[slot])
+			}
+			for i := range n.eps {
+				n.candidate(&n.eps[i]) // panics if it is of a configuration before
+			}
+		}
+	}
+}
+
+// TestReloadLeavesTheRest: a reload that changes one name decides, stores and publishes that one alone; one that changes
+// the TTL of all makes other answers of the same addresses, of which nothing has to be stored.
+func TestReloadLeavesTheRest(t *testing.T) {
+	far := newFar()
+	e := running(t, parse(t, manyNames(20, "1s", "")), far)
+	all := func() { // what waits to be stored is
+		if err := e.call(context.Background(), func() { e.current.flush(e, e.begin(), true) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all()
+	entries := func() (list []*answer.Entry) {
+		for _, n := range e.names {
+			list = append(list, n.entry)
+		}
+		return list
+	}
+	before := entries()
+	for _, step := range []struct {
+		ttl, different string
+		entries, rows  int
+		answers        int
+	}{
+		{"1s", "", 0, 0, 0},
+		{"1s", "192.0.2.1", 1, 2, 1},
+		{"1s", "192.0.2.1", 0, 0, 0},
+		{"2s", "192.0.2.1", 20, 0, 0},
+		{"2s", "", 1, 2, 1},
+	} {
+		far.with(func() { far.answers, far.forgotten = nil, nil; clear(far.rows) })
+		if err := e.Apply(context.Background(), parse(t, manyNames(20, step.ttl, step.different))); err != nil {
+			t.Fatal(err)
+		}
+		all()
+		after, changed := entries(), 0
+		for slot := range after {
+			if after[slot] != before[slot] {
+				changed++
+			}
+		}
+		before = after
+		far.with(func() {
+			if changed != step.entries || len(far.rows) != step.rows || len(far.answers) != step.answers {
+				t.Errorf("%+v: %d entries, %d rows, answers %+v", step, changed, len(far.rows), far.answers)
+			}
+		})
+	}
+}
+
+// TestReloadKeepsPending: first answers that still wait to be stored, as those of thousands of names do, are stored
+// once, with the time they are of, also if a reload comes in between.
+func TestReloadKeepsPending(t *testing.T) {
+	const names = currentBatch + 10
+	far := newFar()
+	e := running(t, parse(t, manyNames(names, "1s", "")), far)
+	for _, text := range []string{manyNames(names, "1s", ""), manyNames(names, "1s", "192.0.2.1"), manyNames(names, "2s", "192.0.2.1")} {
+		if err := e.Apply(context.Background(), parse(t, text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.call(context.Background(), func() { e.current.flush(e, e.begin(), true) }); err != nil {
+		t.Fatal(err)
+	}
+	answers := stored(far)
+	if len(answers) != 2*names+1 {
+		t.Errorf("%d answers stored, want %d: two of each name, and one more of one", len(answers), 2*names+1)
+	}
+	slices.Sort(answers)
+	if n := len(slices.Compact(slices.Clone(answers))); n != len(answers) {
+		t.Errorf("%d answers are stored twice", len(answers)-n)
+	}
+}
+
+func stored(far *far) (list []string) {
+	far.with(func() {
+		for _, a := range far.answers {
+			list = append(list, fmt.Sprint(a.Name, a.Family, a.Addresses))
+		}
+	})
+	return list
+}
