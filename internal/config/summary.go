@@ -29,10 +29,10 @@ const fleet = 1000
 // since the next steady probe comes within 1.1 I and fails at once, and each further miss that the verdict
 // needs comes within 1.1 F.
 //
-//	silent = 1.1 I + (fall-1) x max(1.1 F, T) + T
+//	silent = 1.1 I + (fall-1) x max(1.1 F, T + F) + T
 //
-// since a probe of a silent endpoint ends with its timeout only, and no second probe of an
-// endpoint starts before the first has ended. At the defaults that is 2.5 s and 4.2 s.
+// since a probe of a silent endpoint ends with its timeout only, and the next one rests for F after that (package
+// prober says why). At the defaults that is 2.5 s and 4.5 s.
 //
 // A name that nobody has asked for since idle_after has idle_interval in the place of I till it is asked
 // for. With watch = true the selected endpoint's death is seen at once where it breaks a connection.
@@ -47,7 +47,7 @@ func DetectionTime(p *rank.Pace) Detection {
 	more := time.Duration(p.Fall - 1)
 	return Detection{
 		Refused: steady + more*fast,
-		Silent:  steady + more*max(fast, p.Timeout) + p.Timeout,
+		Silent:  steady + more*max(fast, p.Timeout+p.FastInterval) + p.Timeout,
 	}
 }
 
