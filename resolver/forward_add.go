@@ -153,7 +153,7 @@ func (l *lane) add(c *upConf, r *request, tcp bool, lookup chan<- []byte) {
 	if q.EDNS {
 		n := q.ForwardOPT(fl.msg)
 		if n == 0 {
-			l.replyRcode(&fl.client, fl.question(), wire.FormErr, nil)
+			l.replyRcode(&fl.client, fl.question(), wire.FormErr, behindOption)
 			l.freeFlight(fl)
 			return
 		}
@@ -258,6 +258,9 @@ func (l *lane) waits(bucket uint16) {
 
 // busyOption is the extended error of who gets SERVFAIL because too many wait.
 var busyOption = wire.EDEOption(wire.EDENoReachable, "too many queries wait for upstreams")
+
+// behindOption is the extended error of a query whose OPT can't be built anew without breaking names behind it.
+var behindOption = wire.EDEOption(wire.EDEOther, "the records behind the OPT can't be passed on")
 
 // makeRoom reports whether one more query, of a client of bucket, may wait, and if so counts it in the forwarder's
 // waiting. Beyond max_inflight somebody gets SERVFAIL at once: the newcomer, unless there is one who should rather go.

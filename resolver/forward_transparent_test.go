@@ -110,6 +110,31 @@ func TestWhatGoesUpstream(t *testing.T) {
 	}
 }
 
+// R13, R64: a query that no OPT of ours fits into, as records behind its own can't be read, is FORMERR, and not asked.
+func TestR13BrokenBehindOPT(t *testing.T) {
+	u := newFarEnd(t, answerA)
+	f := forwardTo(t, u)
+	q := withOPT(question("w.example.", dns.TypeA))
+	q.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0011223344556677"}}
+	b, err := q.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[11]++
+	b = append(b, "\x00\x00\x41\x00\x01\x00\x00\x00\x00\x00\x040000"...) // HTTPS; its name has a label of 48 octets
+	if r := wait(t, send(t, f, b, false, nil)); r.Rcode != dns.RcodeFormatError || ede(r) != 0 || len(r.Question) != 1 {
+		t.Error(r)
+	}
+	if r := ask(t, f, q, false); len(r.Answer) != 1 {
+		t.Errorf("the next one: %v", r)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.seen) != 1 {
+		t.Errorf("%d queries reached the upstream", len(u.seen))
+	}
+}
+
 // R16: an upstream that changes the letter case does no harm.
 func TestR16LetterCase(t *testing.T) {
 	u := newFarEnd(t, func(q []byte, _ bool) [][]byte {

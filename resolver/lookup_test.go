@@ -128,6 +128,22 @@ func TestRewriteSVCB(t *testing.T) {
 	}
 }
 
+// R39: what was rewritten is no longer than it came: its owners are compressed again.
+func TestR39RewrittenIsCompressed(t *testing.T) {
+	u := newFarEnd(t, func(q []byte, _ bool) [][]byte {
+		return [][]byte{replyTo(q, func(m *dns.Msg) {
+			m.Answer = nil
+			for i := range 12 {
+				m.Answer = append(m.Answer, mustRR(fmt.Sprintf(`a-rather-long-label.o.example. 60 IN HTTPS %d . alpn="h2" ipv4hint="10.0.0.1"`, i+1)))
+			}
+		})}
+	})
+	q := question("a-rather-long-label.o.example.", dns.TypeHTTPS)
+	if r := askOwn(t, forwardTo(t, u), q, false, &answer.Entry{TTL: 7}); r.Truncated || len(r.Answer) != 12 {
+		t.Error(r) // 659 bytes with owners in full; the limit is 512
+	}
+}
+
 // An answer to a question for another type loses SVCB records that come along, and nothing else.
 func TestRewriteSVCBBesides(t *testing.T) {
 	u := newFarEnd(t, func(q []byte, _ bool) [][]byte {

@@ -37,6 +37,9 @@ func TestMatchReply(t *testing.T) {
 		{"R61 garbage", message("garbage"), MatchNo},
 		{"R60 no question, no error", header(1, FlagQR), MatchNo},
 		{"R60 no question, FORMERR", header(1, FlagQR|1), MatchNoQuestion},
+		{"R60 two questions, FORMERR", header(1, FlagQR|1, 2).name("www.example.com").u16(1, 1).name("www.example.com").u16(1, 1), MatchNo},
+		{"R60 an error to the question", header(1, FlagQR|2, 1).name("www.example.com").u16(1, 1), MatchYes},
+		{"R11 R60 a header cut short", header(1, FlagQR|1)[:11], MatchNo},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := MatchReply(c.msg, name, TypeA, ClassIN); got != c.want {
