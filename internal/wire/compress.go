@@ -5,11 +5,12 @@ package wire
 const maxPointers = MaxLabels
 
 // SkipName returns the offset behind the name at off, following compression to see that it ends: every pointer goes
-// strictly backwards and not into the header, the whole has at most 255 octets (R64). It is one loop, for
-// the forwarder runs it on every record; the tests have it written step by step.
+// strictly backwards and not into the header, what it points at ends before the run of labels that it stands behind begins,
+// as only bytes before that have been a name, and the whole has at most 255 octets (R64). It is one loop, for the
+// forwarder runs it on every record; the tests have it written step by step.
 func SkipName(msg []byte, off int) (end int, ok bool) {
-	floor, length, hops := off, 0, 0
-	for off < len(msg) {
+	start, limit, length, hops := off, len(msg), 0, 0
+	for off < limit {
 		l := int(msg[off])
 		if l <= MaxLabel {
 			off++
@@ -26,17 +27,18 @@ func SkipName(msg []byte, off int) (end int, ok bool) {
 			off += l
 			continue
 		}
-		if l < 0xC0 || off+2 > len(msg) || hops == maxPointers {
+		if l < 0xC0 || off+2 > limit || hops == maxPointers {
 			return 0, false
 		}
 		if end == 0 {
 			end = off + 2
 		}
 		hops++
-		if off = l&0x3F<<8 | int(msg[off+1]); off >= floor || off < HeaderLen {
+		limit = start
+		if off = l&0x3F<<8 | int(msg[off+1]); off < HeaderLen {
 			return 0, false
 		}
-		floor = off
+		start = off
 	}
 	return 0, false
 }

@@ -5,7 +5,7 @@ package wire
 // expand appends the name at off without compression, letter case kept, and returns the offset behind it.
 func expand(dst, msg []byte, off int) (name []byte, end int, ok bool) {
 	start := len(dst)
-	w := nameWalk{msg: msg, pos: off, floor: off}
+	w := nameWalk{msg: msg, pos: off, start: off, limit: len(msg)}
 	for {
 		label, more := w.next()
 		if !more {
@@ -23,7 +23,8 @@ func expand(dst, msg []byte, off int) (name []byte, end int, ok bool) {
 type nameWalk struct {
 	msg    []byte
 	pos    int // of the next length octet
-	floor  int // pointers must go below: the start of the run of labels being read
+	start  int // of the run of labels being read: pointers must go below, and what they point at end there
+	limit  int // where the run must have ended
 	end    int // offset behind the name where it stands; set at the first pointer or the root
 	length int // octets of the name so far
 	hops   int
@@ -32,7 +33,7 @@ type nameWalk struct {
 // next returns the next label, empty for the root; false if the name is broken.
 func (w *nameWalk) next() (label []byte, ok bool) {
 	for {
-		if w.pos >= len(w.msg) {
+		if w.pos >= w.limit {
 			return nil, false
 		}
 		switch l := int(w.msg[w.pos]); {
@@ -47,7 +48,7 @@ func (w *nameWalk) next() (label []byte, ok bool) {
 func (w *nameWalk) label(l int) ([]byte, bool) {
 	from, to := w.pos+1, w.pos+1+l
 	w.length += 1 + l
-	if to > len(w.msg) || w.length > MaxName {
+	if to > w.limit || w.length > MaxName {
 		return nil, false
 	}
 	w.pos = to
@@ -58,7 +59,7 @@ func (w *nameWalk) label(l int) ([]byte, bool) {
 }
 
 func (w *nameWalk) jump() bool {
-	if w.pos+2 > len(w.msg) {
+	if w.pos+2 > w.limit {
 		return false
 	}
 	target := int(be16(w.msg[w.pos:]) & 0x3FFF)
@@ -66,9 +67,9 @@ func (w *nameWalk) jump() bool {
 		w.end = w.pos + 2
 	}
 	w.hops++
-	if target >= w.floor || target < HeaderLen || w.hops > maxPointers {
+	if target >= w.start || target < HeaderLen || w.hops > maxPointers {
 		return false
 	}
-	w.pos, w.floor = target, target
+	w.pos, w.limit, w.start = target, w.start, target
 	return true
 }

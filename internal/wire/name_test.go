@@ -138,6 +138,9 @@ func TestSkipAndExpand(t *testing.T) {
 		off  int
 	}{
 		{"to itself", header(0, 0).str(pointTo(12)), 12},
+		{"to labels that run into itself", header(0, 0).str("\x03x" + pointTo(12) + "\x00"), 14},
+		{"to labels that run into those before it", header(0, 0).str("\x05x\x01y" + pointTo(12) + "\x00"), 14},
+		{"to half a pointer", header(0, 0).str(strings.Repeat("\x00", 0xc0-11) + "\xc0" + pointTo(0xc1)), 0xc2},
 		{"into its own labels", header(0, 0).str("\x01a\x01b" + pointTo(14)), 12},
 		{"forward", header(0, 0).str(pointTo(14) + "\x00"), 12},
 		{"to each other", header(0, 0).str(pointTo(14) + pointTo(12)), 14},
