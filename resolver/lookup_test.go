@@ -128,6 +128,33 @@ func TestRewriteSVCB(t *testing.T) {
 	}
 }
 
+// What an upstream says of SVCB that is no answer: an error passes as it is; one that can't be read is an error of its own.
+func TestRewriteSVCBErrors(t *testing.T) {
+	for _, qtype := range []uint16{dns.TypeHTTPS, dns.TypeSVCB} {
+		q := withOPT(question("o.example.", qtype))
+		e := &answer.Entry{TTL: 7}
+		f := forwardTo(t, newFarEnd(t, withRcode(dns.RcodeRefused)))
+		if r := askOwn(t, f, q, false, e); r.Rcode != dns.RcodeRefused || len(r.Ns) != 0 || ede(r) != -1 {
+			t.Errorf("REFUSED became %v", r)
+		}
+		broken := newFarEnd(t, func(q []byte, _ bool) [][]byte {
+			b := replyTo(q, func(m *dns.Msg) { m.Answer, m.Extra = nil, nil })
+			b[7]++
+			b = append(b, 0xC0, 12, 0, byte(qtype), 0, 1, 0, 0, 0, 9, 0, 5, 0, 1, 0, 0, 1) // half a key
+			return [][]byte{b}
+		})
+		if r := askOwn(t, forwardTo(t, broken), q, false, e); r.Rcode != dns.RcodeServerFailure || ede(r) != 24 {
+			t.Errorf("broken data became %v", r)
+		}
+		alias := newFarEnd(t, func(q []byte, _ bool) [][]byte {
+			return [][]byte{replyTo(q, func(m *dns.Msg) { m.Answer = []dns.RR{mustRR("o.example. 60 IN CNAME x.example.")} })}
+		})
+		if r := askOwn(t, forwardTo(t, alias), q, false, e); r.Rcode != 0 || len(r.Answer) != 0 || len(r.Ns) != 1 || ede(r) != 0 {
+			t.Errorf("an alias became %v", r)
+		}
+	}
+}
+
 // R39: what was rewritten is no longer than it came: its owners are compressed again.
 func TestR39RewrittenIsCompressed(t *testing.T) {
 	u := newFarEnd(t, func(q []byte, _ bool) [][]byte {
@@ -182,8 +209,13 @@ func TestRewriteOwnName(t *testing.T) {
 	if r = askOwn(t, f, withOPT(question("o.example.", dns.TypeMX)), false, e); r.Rcode != 0 || ede(r) != 0 {
 		t.Errorf("with OPT, NXDOMAIN became %v", r)
 	}
-	if r = askOwn(t, f, question("o.example.", dns.TypeA), false, e); r.Answer[0].Header().Ttl != 7 {
-		t.Errorf("forwarded address: %v", r)
+	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		if r = askOwn(t, f, question("o.example.", qtype), false, e); r.Answer[0].Header().Ttl != 7 {
+			t.Errorf("forwarded address: %v", r)
+		}
+	}
+	if r = askOwn(t, f, question("o.example.", dns.TypeTXT), false, e); r.Answer[0].Header().Ttl == 7 {
+		t.Errorf("another type's TTL: %v", r)
 	}
 	if r = ask(t, f, question("o.example.", dns.TypeMX), false); r.Rcode != dns.RcodeNameError {
 		t.Errorf("another's NXDOMAIN became %v", r)
