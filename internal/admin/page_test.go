@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -249,4 +250,21 @@ func BenchmarkOverview(b *testing.B) {
 		size = get(b, h, "GET", "/").Body.Len()
 	}
 	b.ReportMetric(float64(size), "B/page")
+}
+
+// TestAlarmOfUpstreams: a reader is told that other names fail where no upstream is up, and where there is none at all.
+func TestAlarmOfUpstreams(t *testing.T) {
+	for _, c := range []struct {
+		list []Upstream
+		want bool
+	}{
+		{nil, true}, {[]Upstream{{State: "down"}, {State: "loop"}}, true}, {[]Upstream{{State: "down"}, {State: "up"}}, false},
+	} {
+		told := slices.ContainsFunc(alarms(&Status{Config: ConfigInfo{ReloadOK: true}, Upstreams: c.list}), func(s string) bool {
+			return strings.Contains(s, "No upstream")
+		})
+		if told != c.want {
+			t.Errorf("%v: told %v", c.list, told)
+		}
+	}
 }

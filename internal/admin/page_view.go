@@ -211,7 +211,7 @@ func alarms(st *Status) []string {
 	if st.Store.Reason != "" {
 		list = append(list, "History: "+st.Store.State+", "+st.Store.Reason)
 	}
-	if len(st.Upstreams) > 0 && usableUpstreams(st.Upstreams) == 0 {
+	if usableUpstreams(st.Upstreams) == 0 {
 		list = append(list, "No upstream is up: names that are not ours get SERVFAIL.")
 	}
 	return list

@@ -212,7 +212,7 @@ func (a *Asker) note(i int, q Question, r *dns.Msg, took time.Duration, err erro
 	}
 }
 
-// So far is what question i got until now.
+// SoFar is what question i got until now.
 func (a *Asker) SoFar(i int) Report {
 	a.mu.Lock()
 	defer a.mu.Unlock()
