@@ -162,7 +162,7 @@ func TestFault18ThousandsOfCandidates(t *testing.T) {
 	defer srv.Close()
 	const names, each = 5000, 4
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s[defaults]\ncheck = \"http://:%d/\"\ninterval = \"20s\"\nfast_interval = \"1s\"\n", faulty.Head(up.Addr), l.Addr().(*net.TCPAddr).Port)
+	fmt.Fprintf(&text, "%s[defaults]\ncheck = \"http://:%d/\"\ninterval = \"20s\"\nfast_interval = \"1s\"\ntimeout = \"10s\"\n", faulty.Head(up.Addr), l.Addr().(*net.TCPAddr).Port)
 	for i := range names {
 		fmt.Fprintf(&text, "[name.\"n%d.many.example\"]\ncandidates = [", i)
 		for j := range each {
@@ -188,9 +188,15 @@ func TestFault18ThousandsOfCandidates(t *testing.T) {
 	st := h.Status()
 	t.Logf("answers %v after the start; all verdicts after %v; then %d probes in %v for %v of CPU; at most %d at one time; lag at most %.0f ms; %v",
 		started.Round(time.Millisecond), verdicts.Round(time.Millisecond), made, passed.Round(time.Millisecond), spent, most.Load(), st.Prober.LagMaxMS, h.Usage())
-	if n := allHealthy(st); n < names*each*3/4 { // the rest may have to be probed again: we were late ourselves
-		t.Errorf("%d of %d endpoints are healthy", n, names*each)
-	}
+	// Those that we were late for ourselves are probed again.
+	faulty.Eventually(t, "most endpoints are healthy", func() bool {
+		if allHealthy(st) >= names*each*3/4 {
+			return true
+		}
+		time.Sleep(500 * time.Millisecond) // to tell of 20,000 endpoints is work, too
+		st = h.Status()
+		return false
+	})
 	// Writing has a low priority: beside a busy job it may fall behind, but some gets through.
 	if n := st.Store.Dropped["probe"]; n > 0 || st.Store.State != "ok" {
 		t.Logf("%d probes of %d dropped from the history, which is %s", n, seen.Load(), st.Store.State)
