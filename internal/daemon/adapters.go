@@ -156,8 +156,9 @@ func savedState(s *store.Saved) engine.Saved {
 	return out
 }
 
-// upstreams is the forwarder's part of a configuration.
-func (d *Daemon) upstreams(c *config.Config, saved []netip.AddrPort) resolver.UpstreamOptions {
+// upstreams is the forwarder's part of a configuration. At a reload as at a start the last good list of resolv.conf stands in
+// for files that name nobody just now.
+func (d *Daemon) upstreams(c *config.Config) resolver.UpstreamOptions {
 	u := resolver.UpstreamOptions{
 		Servers:        servers(c.Upstream.Servers),
 		AttemptTimeout: c.Upstream.AttemptTimeout,
@@ -168,7 +169,7 @@ func (d *Daemon) upstreams(c *config.Config, saved []netip.AddrPort) resolver.Up
 			Enabled: c.Cache.Enabled, MaxEntries: c.Cache.MaxEntries, ServeStale: c.Cache.ServeStale,
 		},
 		Self:         d.resolver.Addrs(),
-		SavedServers: saved,
+		SavedServers: *d.servers.Load(),
 		SaveServers: func(list []netip.AddrPort) {
 			d.servers.Store(&list)
 			d.store.PutResolvers(list)

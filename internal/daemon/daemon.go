@@ -104,7 +104,7 @@ func Start(c *config.Config, o Options) (*Daemon, error) {
 		OwnAddrs: ownAddrs, LastReply: r.LastReply, Log: o.Log,
 	})
 	if err == nil {
-		err = r.SetUpstreams(d.upstreams(c, servers))
+		err = r.SetUpstreams(d.upstreams(c))
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.abandon())
@@ -297,7 +297,7 @@ func (d *Daemon) swap(c *config.Config) error {
 	}
 	applied = true
 	listen.Commit()
-	if err := d.resolver.SetUpstreams(d.upstreams(c, nil)); err != nil {
+	if err := d.resolver.SetUpstreams(d.upstreams(c)); err != nil {
 		return err
 	}
 	if c.Store.Path != d.config.Store.Path {

@@ -442,6 +442,10 @@ func TestFault36ResolvConfRewritten(t *testing.T) {
 	used(1)
 	mustRemove(t, file)
 	a.More(1, 100)
+	if out, code := h.Verb("reload"); code != 0 { // of all moments
+		t.Errorf("reload: %d: %s", code, out)
+	}
+	a.More(1, 100)
 	mustWrite(t, file, line(1))
 	used(0)
 	a.Clean()
