@@ -122,14 +122,17 @@ func TestDashboard(t *testing.T) {
 	}
 }
 
-// TestPromtool has Prometheus' own tool check the alerts, and every query of the dashboard as if
-// it were a rule.
+// TestPromtool has Prometheus' own tool check the alerts, their firing in trouble and their silence
+// otherwise, and every query of the dashboard as if it were a rule.
 func TestPromtool(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
 		t.Skip("skipped: promtool is not installed (Debian: prometheus)")
 	}
 	if out, err := exec.Command(promtool, "check", "rules", alertsFile).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := exec.Command(promtool, "test", "rules", "testdata/alerts_test.yml").CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 	b, err := os.ReadFile(dashboardFile)
