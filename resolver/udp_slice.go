@@ -7,30 +7,50 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shortSlice is the time slice, in nanoseconds, of a thread in a seat: the shortest that the kernel grants.
-const shortSlice = 100_000
+const (
+	// shortSlice is the time slice, in nanoseconds, of a thread in a seat: the shortest that the kernel grants.
+	shortSlice = 100_000
+	// ahead is by how much the nice value of a thread in a seat is below the other threads'. At a tenfold
+	// weight it has never had its share when the next query comes. At equal weight it has had it now and then,
+	// and then whatever else runs, a collection or another program, goes on to the next tick, up to 4 ms later.
+	ahead = 10
+)
 
-// prompt binds a listener that took a seat to its thread, and asks the kernel for the shortest slice for
-// that: from Linux 6.12 on a thread that wakes with a shorter slice than the running one's need not wait
-// for its end. Where only one processor is left for a query and the probes of some hundred
-// candidates, that halves the p99 (docs/performance.md). Its share of the processor stays the same.
-func prompt() {
+// prompt binds a listener that took a seat to its thread, and has the kernel run that at once when a query comes, whatever
+// else runs: by its nice value, where that is permitted (CAP_SYS_NICE or RLIMIT_NICE), and by the shortest slice, as
+// from Linux 6.12 on a thread that wakes with a shorter one than the running one's need not wait for its
+// end. It returns the thread's nice value, for unhurried. A seat is for a load that is far from a whole processor, so
+// nobody is kept from one by it.
+func prompt() (nice int) {
 	runtime.LockOSThread()
-	setSlice(shortSlice)
+	nice, err := threadNice()
+	if err != nil {
+		return 0
+	}
+	if syscall.Setpriority(syscall.PRIO_PROCESS, 0, nice-ahead) == nil { // 0: this thread
+		setSlice(nice-ahead, shortSlice)
+	} else {
+		setSlice(nice, shortSlice)
+	}
+	return nice
 }
 
 // unhurried undoes prompt.
-func unhurried() {
-	setSlice(0) // the kernel's own
+func unhurried(nice int) {
+	if now, err := threadNice(); err == nil && now != nice {
+		_ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, nice)
+	}
+	setSlice(nice, 0) // the kernel's own
 	runtime.UnlockOSThread()
+}
+
+func threadNice() (int, error) {
+	prio, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
+	return 20 - prio, err // that is how the system call gives it
 }
 
 // setSlice sets this thread's slice. Older kernels ignore it, and one that refuses, as containers may,
 // leaves it as it was.
-func setSlice(ns uint64) {
-	prio, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0) // 20 - nice: that is how the system call gives it
-	if err != nil {
-		return
-	}
-	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: int32(20 - prio), Runtime: ns}, 0)
+func setSlice(nice int, ns uint64) {
+	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: int32(nice), Runtime: ns}, 0)
 }

@@ -4,11 +4,12 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"syscall"
 	"testing"
 )
 
-// A seat's thread has a short slice, and afterwards the one that it had.
-func TestSlice(t *testing.T) {
+// A seat's thread has a short slice and, where that is permitted, a lower nice value; afterwards those that it had.
+func TestPrompt(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	slice := func() string {
@@ -22,12 +23,38 @@ func TestSlice(t *testing.T) {
 		return "" // before Linux 6.12
 	}
 	before := slice()
-	prompt()
+	niceBefore, err := threadNice()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := niceBefore
+	if mayGoTo(niceBefore - ahead) {
+		want = max(niceBefore-ahead, -20)
+	} else {
+		t.Logf("no lower nice value than %d is permitted", niceBefore)
+	}
+	nice := prompt()
 	if got := slice(); got != "" && got != "100000" {
 		t.Errorf("slice of %s ns in a seat", got)
 	}
-	unhurried()
+	if got, _ := threadNice(); got != want || nice != niceBefore {
+		t.Errorf("nice %d in a seat, want %d; prompt said that it was %d, it was %d", got, want, nice, niceBefore)
+	}
+	unhurried(nice)
 	if got := slice(); got != before {
 		t.Errorf("slice of %s ns afterwards, %s before", got, before)
 	}
+	if got, _ := threadNice(); got != niceBefore {
+		t.Errorf("nice %d afterwards, %d before", got, niceBefore)
+	}
+}
+
+// mayGoTo tries a nice value on a thread that ends with it.
+func mayGoTo(nice int) bool {
+	may := make(chan bool)
+	go func() {
+		runtime.LockOSThread()
+		may <- syscall.Setpriority(syscall.PRIO_PROCESS, 0, nice) == nil
+	}()
+	return <-may
 }

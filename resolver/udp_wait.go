@@ -58,6 +58,7 @@ const (
 // pace is what a listener knows of its load. Owned by its goroutine.
 type pace struct {
 	seat    bool
+	nice    int           // its thread's before it took the seat
 	block   bool          // the next receive waits
 	singles int           // how many of those look for one datagram only
 	crowds  int           // looks in a row, seated, that found a crowd
@@ -115,7 +116,7 @@ func (l *udpListener) wait() bool {
 		return false
 	}
 	p.seat, p.singles, p.crowds = true, 0, 0
-	prompt()
+	p.nice = prompt()
 	l.door.shut()
 	return true // for what came before the door was shut
 }
@@ -147,7 +148,7 @@ func (l *udpListener) stand() {
 		return
 	}
 	p.seat, p.block, p.quick, p.parked = false, false, 0, l.r.sinceStart()
-	unhurried()
+	unhurried(p.nice)
 	l.door.open()
 	l.r.seats.give()
 }

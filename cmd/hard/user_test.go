@@ -10,11 +10,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
 // staticBinary builds the program as it is shipped.
@@ -116,6 +119,7 @@ func testUser(t *testing.T, h *host) {
 	eventually(t, "hard serves", func() bool { return strings.Contains(log.String(), "msg=serving") })
 	asks("53")
 	checkThreads(t, cmd.Process.Pid)
+	checkNice(t, cmd.Process.Pid)
 
 	write(`"127.0.0.1:53", "127.0.0.1:54"`)
 	if out := h.run(h.hard, "reload", "-c", file); out == "" {
@@ -165,6 +169,33 @@ func checkThreads(t *testing.T, pid int) {
 			"CapInh": "0", "CapPrm": "400", "CapEff": "400", "CapBnd": "400", "CapAmb": "0", // 1 << CAP_NET_BIND_SERVICE
 		})
 	}
+}
+
+// checkNice looks whether listeners may run at a lower nice value than ours, without a capability, where root could permit it.
+func checkNice(t *testing.T, pid int) {
+	t.Helper()
+	own, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0) // 20 - nice
+	if err != nil {
+		t.Fatal(err)
+	}
+	if may, err := cap.GetProc().GetFlag(cap.Effective, cap.SYS_RESOURCE); err != nil || !may {
+		t.Logf("this root has no CAP_SYS_RESOURCE: it permits no lower nice value (%v)", err)
+		return
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strconv.Itoa(min(own+10, 40))
+	for line := range strings.Lines(string(b)) {
+		if text, ok := strings.CutPrefix(line, "Max nice priority"); ok {
+			if f := strings.Fields(text); len(f) != 2 || f[0] != want {
+				t.Errorf("nice values down to %s are permitted, want %s", text, want)
+			}
+			return
+		}
+	}
+	t.Errorf("no limit of the nice value in\n%s", b)
 }
 
 // wantStatus checks lines of /proc/PID/status; of several values, all.

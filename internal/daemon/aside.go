@@ -16,24 +16,19 @@ const (
 )
 
 // unswept runs f without a garbage collection, and then does one: what a reload makes is garbage
-// when it ends, and collecting it on the way would take the processor from the listeners, too.
-func unswept(f func()) {
-	percent := debug.SetGCPercent(-1)
-	defer debug.SetGCPercent(percent)
-	defer runtime.GC()
+// when it ends, and collecting it on the way would take the processor from the listeners, too. f may
+// be at a low priority, but not this: who waits for a processor while everything is stopped makes
+// everybody wait. It leaves collections switched off, and returns the percentage that they had.
+func unswept(f func()) (percent int) {
+	percent = debug.SetGCPercent(-1)
 	f()
+	runtime.GC()
+	return percent
 }
 
-// aside runs f, which works for long, where it delays answers least: on a thread of its own at the
-// lowest priority, beside the listeners and never in their place. It returns when f has.
-//
-// Without it a reload of 10,000 names on one core made queries wait up to 41 ms for most of a
-// second (docs/performance.md).
-func aside(f func()) {
-	// A query wakes its listener at once only if Go's scheduler has a processor to spare for it; if f
-	// and the collector hold them all it waits for the monitor's next look, up to 10 ms.
-	spare.take()
-	defer spare.give()
+// lowly runs f, which works for long, where it delays answers least: on a thread of its own at the
+// lowest priority. It returns when f has. What stops the world is not for f: see unswept.
+func lowly(f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -46,13 +41,23 @@ func aside(f func()) {
 	<-done
 }
 
-// spare counts the calls of aside under way: a reload may overlap with a trim, or another daemon of
-// this process, and they need no more for that.
+// spare lends processors to who works for long beside the listeners, never in their place. A query wakes its listener
+// at once only if Go's scheduler has one to spare for it; if that work and the collector hold them all it
+// waits for the monitor's next look, up to 10 ms: without it a reload of 10,000 names on one core made
+// queries wait up to 41 ms for most of a second (docs/performance.md). It counts who is at work: a reload may
+// overlap with a trim, or another daemon of this process, and they need no more for that.
 var spare spareProcessors
 
 type spareProcessors struct {
 	mu    sync.Mutex // guards users
 	users int
+}
+
+// during runs f with the spare processors.
+func (s *spareProcessors) during(f func()) {
+	s.take()
+	defer s.give()
+	f()
 }
 
 func (s *spareProcessors) take() {

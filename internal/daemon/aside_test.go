@@ -14,10 +14,10 @@ func TestAsideOverlaps(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			aside(func() { close(first); <-second })
+			spare.during(func() { close(first); <-second })
 		}()
 		<-first
-		aside(func() {
+		spare.during(func() {
 			close(second)
 			<-done
 		})

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -239,10 +240,12 @@ func (d *Daemon) reload(who string) (report config.Report, err error) {
 	}
 	d.tell(d.o.Manager.Reloading())
 	defer func() { d.reportReady(err) }()
-	aside(func() {
-		unswept(func() { report, err = d.reloadAside(who) })
-		if err == nil { // then a trim follows
-			tuneGC(headroomAfterReload)
+	spare.during(func() {
+		percent := unswept(func() {
+			lowly(func() { report, err = d.reloadAside(who) })
+		})
+		if err != nil || !tuneGC(headroomAfterReload) { // a trim follows only if it succeeded
+			debug.SetGCPercent(percent)
 		}
 	})
 	return report, err

@@ -47,7 +47,7 @@ func (t *trimmer) run() {
 	for {
 		select {
 		case <-timer.C:
-			aside(t.trim)
+			spare.during(t.trim) // not at a low priority: it stops everything for a moment
 			if left = left[1:]; len(left) > 0 {
 				timer.Reset(left[0])
 			}
@@ -147,18 +147,20 @@ const (
 	headroomAfterReload = 24 << 20
 )
 
-// tuneGC leaves the heap about room to grow between two collections. $GOGC wins.
-func tuneGC(room uint64) {
+// tuneGC leaves the heap about room to grow between two collections. $GOGC wins; then it does nothing and
+// returns false.
+func tuneGC(room uint64) bool {
 	if os.Getenv("GOGC") != "" {
-		return
+		return false
 	}
 	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(sample)
 	if sample[0].Value.Kind() != metrics.KindUint64 {
-		return
+		return false
 	}
 	live := max(sample[0].Value.Uint64(), headroom)
 	debug.SetGCPercent(max(25, int(100*room/live)))
+	return true
 }
 
 // ownAddrs are the addresses of this host's interfaces.

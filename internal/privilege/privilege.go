@@ -76,6 +76,7 @@ func Drop(u User) error {
 		return errors.New("root is no user to become")
 	}
 	had := cap.GetProc()
+	keepNice()
 	can := func(v cap.Value) bool { ok, err := had.GetFlag(cap.Effective, v); return err == nil && ok }
 	var bind bool
 	if b, err := had.GetFlag(cap.Permitted, cap.NET_BIND_SERVICE); err == nil {
@@ -101,6 +102,21 @@ func Drop(u User) error {
 	// The change of user has made /proc/self root's. It is ours again with this; nobody gains by it:
 	// to look into us takes our user and all of our capabilities.
 	return unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+}
+
+// niceBelow is how far a thread of ours may still go below today's nice value: as the listeners do
+// between the rare queries of a host.
+const niceBelow = 10
+
+// keepNice lets threads lower their nice value without a capability. Who may not raise limits goes
+// without: then queries have to wait for other work now and then.
+func keepNice() {
+	prio, err := unix.Getpriority(unix.PRIO_PROCESS, 0) // 20 - nice, as the system call gives it
+	if err != nil {
+		return
+	}
+	most := uint64(min(prio+niceBelow, 40))
+	_ = unix.Setrlimit(unix.RLIMIT_NICE, &unix.Rlimit{Cur: most, Max: most})
 }
 
 // dropBound takes everything but CAP_NET_BIND_SERVICE out of the bounding set.
