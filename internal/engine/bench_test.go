@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -11,8 +12,6 @@ import (
 	"hard/internal/answer"
 	"hard/internal/config"
 	"hard/internal/rank"
-
-	"net/netip"
 )
 
 // nowhere is a far side that keeps nothing.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"hard/internal/answer"
+	"hard/internal/config"
 	"hard/internal/wire"
 )
 
@@ -185,4 +186,23 @@ func stored(far *far) (list []string) {
 		}
 	})
 	return list
+}
+
+// TestReloadAllocatesLittle: what a reload makes for names of which the file says nothing new does not grow with their
+// number. It was five allocations for each.
+func TestReloadAllocatesLittle(t *testing.T) {
+	const names = 10_000
+	text := manyNames(names, "1s", "")
+	configs := [2]*config.Config{parse(t, text), parse(t, text)}
+	e := running(t, parse(t, text), newFar())
+	next := 0
+	per := testing.AllocsPerRun(10, func() {
+		if err := e.Apply(context.Background(), configs[next%2]); err != nil {
+			t.Error(err)
+		}
+		next++
+	})
+	if per > names/2 { // 10, and what the engine makes beside it
+		t.Errorf("%.0f allocations by a reload of %d names", per, names)
+	}
 }
