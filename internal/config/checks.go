@@ -67,7 +67,7 @@ func (b *checkBuilder) read(at level, path []string, v any, o *checkOptions, s *
 	}
 }
 
-// conflicts reports keys that mean nothing to the kind of check. A key in [defaults], or one that
+// conflicts warns of keys that mean nothing to the kind of check, and refuses those that contradict each other. A key in [defaults], or one that
 // is inherited past a URL of another kind, is no conflict: it is for those names that are of its kind.
 func (b *checkBuilder) conflicts(o *checkOptions, s *scope) {
 	kind := o.target.kind
@@ -80,8 +80,7 @@ func (b *checkBuilder) conflicts(o *checkOptions, s *scope) {
 		for n, k := range kinds {
 			words[n] = k.String()
 		}
-		b.l.errorf(s[o.from[n]].key(name), "%s does not go with url = %s: it is for %s", name, strconv.Quote(o.target.text), strings.Join(words, ", "))
-		o.broken = true
+		b.l.warnf(s[o.from[n]].key(name), "%s has no effect with url = %s: it is for %s", name, strconv.Quote(o.target.text), strings.Join(words, ", "))
 	}
 	if o.method == "HEAD" && o.body != "" && kind <= CheckHTTPS {
 		b.l.errorf(s[max(o.setBy("method"), o.setBy("body"))].path, `body does not go with method = "HEAD": such a reply has none`)
