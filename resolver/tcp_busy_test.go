@@ -115,6 +115,16 @@ func TestR46UnfinishedQuery(t *testing.T) {
 	eventually(t, "no connections", func() bool { return r.Stats().Conns == 0 })
 }
 
+// R46: a client that takes nothing of more than it may be owed is closed, by its own reader, too.
+func TestR46MaximumOwed(t *testing.T) {
+	r := serveTCP(t, func(l *tcpLimits) {
+		sweepByHand(l)
+		l.backlog, l.maximum, l.write = 8<<20, 128<<10, time.Hour
+	})
+	asksMuch(t, r)
+	eventually(t, "no connections", func() bool { return r.Stats().Conns == 0 })
+}
+
 // R46: the limits on connections, for each client's address but those of this host, and in all; and how the idle timeout
 // shrinks with the room.
 func TestR46ConnectionLimits(t *testing.T) {

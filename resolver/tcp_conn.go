@@ -58,6 +58,7 @@ const eagerReads = 4
 func (c *tcpConn) run() {
 	defer c.s.wg.Done()
 	defer c.s.remove(c)
+	defer c.conn.Close()
 	defer c.close()
 	for !c.broken && !c.isClosed() {
 		if !c.ended && !c.full() {
@@ -269,11 +270,13 @@ func (c *tcpConn) close() {
 	c.closeLocked()
 }
 
+// closeLocked has run end the connection, and the writer. Close itself would wait here until the reader has left the
+// socket, and the reader perhaps for c.mu.
 func (c *tcpConn) closeLocked() {
 	if c.closed {
 		return
 	}
 	c.closed = true
-	c.conn.Close()
+	_ = c.conn.SetDeadline(time.Unix(1, 0))
 	c.signal()
 }
