@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"syscall"
 
@@ -15,19 +14,9 @@ const (
 	spareProcs = 2
 )
 
-// unswept runs f without a garbage collection, and then does one: what a reload makes is garbage
-// when it ends, and collecting it on the way would take the processor from the listeners, too. f may
-// be at a low priority, but not this: who waits for a processor while everything is stopped makes
-// everybody wait. It leaves collections switched off, and returns the percentage that they had.
-func unswept(f func()) (percent int) {
-	percent = debug.SetGCPercent(-1)
-	f()
-	runtime.GC()
-	return percent
-}
-
 // lowly runs f, which works for long, where it delays answers least: on a thread of its own at the
-// lowest priority. It returns when f has. What stops the world is not for f: see unswept.
+// lowest priority. It returns when f has. What stops the world is not for f:
+// who waits for a processor meanwhile makes everybody wait.
 func lowly(f func()) {
 	done := make(chan struct{})
 	go func() {

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -241,11 +242,13 @@ func (d *Daemon) reload(who string) (report config.Report, err error) {
 	d.tell(d.o.Manager.Reloading())
 	defer func() { d.reportReady(err) }()
 	spare.during(func() {
-		percent := unswept(func() {
-			lowly(func() { report, err = d.reloadAside(who) })
-		})
-		if err != nil || !tuneGC(headroomAfterReload) { // a trim follows only if it succeeded
-			debug.SetGCPercent(percent)
+		before, tuned := tuneGC(headroomInReload)
+		lowly(func() { report, err = d.reloadAside(who) })
+		runtime.GC()    // what it made is garbage now
+		if err == nil { // then a trim follows
+			tuneGC(headroomAfterReload)
+		} else if tuned {
+			debug.SetGCPercent(before)
 		}
 	})
 	return report, err

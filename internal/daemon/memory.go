@@ -136,31 +136,39 @@ func ownFile(smaps io.Reader, self string) (all []span) {
 	return all
 }
 
-const (
-	// headroom is what the heap may grow between two collections, in bytes, whatever lives in it: with Go's own
-	// 100 % a daemon that knows 10,000 names would hold twice what it needs for good. The larger the heap, the
-	// smaller the part of it: 10,000 names live in 10 MB.
-	headroom = 3 << 20
-	// headroomAfterReload is the same until the trim after a reload: so long the history's writer makes
-	// garbage of all that has changed, and with the small headroom that was a dozen collections of 10 ms
+// room is what the heap may grow between two collections: so many bytes, or a share of what lives in it, in per
+// cent, whichever is more.
+type room struct {
+	bytes uint64
+	share int
+}
+
+var (
+	// headroom is the usual room: with Go's own 100 % a daemon that knows 10,000 names would hold twice what
+	// it needs for good. The larger the heap, the smaller the part of it: 10,000 names live in 10 MB.
+	headroom = room{3 << 20, 25}
+	// headroomInReload is meant to be enough for all that a reload makes, which is garbage when it ends: to collect
+	// it on the way would take the processor from the listeners, too. With 100,000 names it isn't; then memory counts more.
+	headroomInReload = room{64 << 20, 100}
+	// headroomAfterReload is for the time until the trim after a reload: so long the history's writer makes
+	// garbage of all that has changed, and with the usual one that was a dozen collections of 10 ms
 	// of a processor each, in which queries wait.
-	headroomAfterReload = 24 << 20
+	headroomAfterReload = room{24 << 20, 25}
 )
 
-// tuneGC leaves the heap about room to grow between two collections. $GOGC wins; then it does nothing and
-// returns false.
-func tuneGC(room uint64) bool {
+// tuneGC leaves the heap room to grow between two collections. It returns the percentage that was set before. $GOGC wins; then it
+// does nothing, and ok is false.
+func tuneGC(r room) (before int, ok bool) {
 	if os.Getenv("GOGC") != "" {
-		return false
+		return 0, false
 	}
 	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(sample)
 	if sample[0].Value.Kind() != metrics.KindUint64 {
-		return false
+		return 0, false
 	}
-	live := max(sample[0].Value.Uint64(), headroom)
-	debug.SetGCPercent(max(25, int(100*room/live)))
-	return true
+	live := max(sample[0].Value.Uint64(), headroom.bytes)
+	return debug.SetGCPercent(max(r.share, int(100*r.bytes/live))), true
 }
 
 // ownAddrs are the addresses of this host's interfaces.
