@@ -128,6 +128,25 @@ func TestRewriteSVCB(t *testing.T) {
 	}
 }
 
+// R64: a name that points into a TTL, which is capped, is no longer one.
+func TestR64NameInTTL(t *testing.T) {
+	u := newFarEnd(t, func(q []byte, _ bool) [][]byte {
+		b := replyTo(q, func(m *dns.Msg) { m.Answer = nil })
+		b[7] = 2
+		ttl := byte(len(b) + 6) // of the first record; its last octet is a root, and becomes 7
+		b = append(b, 0xC0, 12, 0, 1, 0, 1, 0, 1, 0, 0, 0, 4, 192, 0, 2, 1)
+		b = append(b, 0xC0, ttl+3, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4, 192, 0, 2, 2)
+		return [][]byte{b}
+	})
+	f := forwardTo(t, u)
+	if r := ask(t, f, question("o.example.", dns.TypeA), false); len(r.Answer) != 2 {
+		t.Errorf("as it came: %v", r)
+	}
+	if r := askOwn(t, f, question("o.example.", dns.TypeA), false, &answer.Entry{TTL: 7}); r.Rcode != dns.RcodeServerFailure {
+		t.Errorf("capped: %v", r)
+	}
+}
+
 // What an upstream says of SVCB that is no answer: an error passes as it is; one that can't be read is an error of its own.
 func TestRewriteSVCBErrors(t *testing.T) {
 	for _, qtype := range []uint16{dns.TypeHTTPS, dns.TypeSVCB} {

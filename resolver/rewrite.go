@@ -21,7 +21,9 @@ func (l *lane) rewriteOwn(fl *flight, buf []byte, n int) ([]byte, int) {
 	address := qtype == wire.TypeA || qtype == wire.TypeAAAA
 	if address {
 		wire.CapTTLs(buf[:n], rep.QEnd, fl.entry.TTL)
-		rep.MinTTL = min(rep.MinTTL, fl.entry.TTL)
+		if !rep.Parse(buf[:n]) { // a name points into a TTL
+			return nil, 0
+		}
 	}
 	about := qtype == dns.TypeSVCB || qtype == dns.TypeHTTPS
 	strip := (about || rep.Types&wire.HasSVCB != 0) && fl.entry.SVCB != answer.SVCBForward && rep.Rcode == wire.NoError
