@@ -227,7 +227,7 @@ func TestR46WhoMakesRoom(t *testing.T) {
 		}, 1, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r, release := heldUp(t, func(l *tcpLimits) { l.conns = 2 })
+			r, release := heldUp(t, func(l *tcpLimits) { l.conns, l.idleMin = 2, time.Hour }) // nobody goes for being idle
 			conns := []net.Conn{dial(t, r.Addrs()[0])}
 			asks(conns[0])
 			conns = append(conns, dial(t, r.Addrs()[0]))
