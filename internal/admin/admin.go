@@ -112,8 +112,8 @@ func New(o Options) *Server {
 	return s
 }
 
-// Apply listens where l says, and no longer where an earlier call said something else. It does
-// not wait, and it can't fail: what can't be listened on is logged and tried again.
+// Apply listens where l says, and no longer where an earlier call said something else. It waits for each
+// first attempt, but not for long (firstWait), and it can't fail: what can't be listened on is logged and tried again.
 func (s *Server) Apply(l config.Listen) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

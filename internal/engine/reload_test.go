@@ -179,6 +179,31 @@ func TestReloadKeepsPending(t *testing.T) {
 	}
 }
 
+// TestReloadDropsPending: a name that a reload takes away while its rows still wait to be stored is not stored as
+// present after it was forgotten; what it answered is.
+func TestReloadDropsPending(t *testing.T) {
+	const names = currentBatch + 10
+	far := newFar()
+	text := manyNames(names, "1s", "")
+	e := running(t, parse(t, text), far)
+	if err := e.Apply(context.Background(), parse(t, text[:strings.LastIndex(text, "[name.")])); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.call(context.Background(), func() { e.current.flush(e, e.begin(), true) }); err != nil {
+		t.Fatal(err)
+	}
+	far.with(func() {
+		for _, k := range far.forgotten {
+			if _, ok := far.rows[k]; ok {
+				t.Errorf("%v is stored as present, and is configured no more", k)
+			}
+		}
+		if len(far.forgotten) != 2 || len(far.rows) != 2*(names-1) || len(far.answers) != 2*names {
+			t.Errorf("%d forgotten, %d rows, %d answers", len(far.forgotten), len(far.rows), len(far.answers))
+		}
+	})
+}
+
 func stored(far *far) (list []string) {
 	far.with(func() {
 		for _, a := range far.answers {

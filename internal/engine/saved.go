@@ -112,6 +112,9 @@ func (c *currentRows) flush(e *Engine, now time.Time, all bool) {
 		n.stored = now
 		d := e.decision(n)
 		e.recordFirst(n, &d)
+		if n.slot >= len(e.names) || e.names[n.slot] != n {
+			continue // a reload took it away while it waited, and its rows are forgotten already
+		}
 		rows = append(rows, e.states(n, &d)...)
 	}
 	switch {
