@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -30,13 +31,16 @@ const steadyGC = 50
 // trim is a second later. 10,000 names need a tenth of this.
 const startHeap = 512 << 20
 
-// uncollected puts the garbage collector off until the function it returns is called.
+// uncollected puts the garbage collector off until the function it returns is called. After that $GOGC wins.
 func uncollected() (end func()) {
 	limit := debug.SetMemoryLimit(-1)
 	debug.SetMemoryLimit(min(limit, startHeap))
-	debug.SetGCPercent(-1)
+	percent := debug.SetGCPercent(-1)
+	if os.Getenv("GOGC") == "" {
+		percent = steadyGC
+	}
 	return func() {
-		debug.SetGCPercent(steadyGC)
+		debug.SetGCPercent(percent)
 		debug.SetMemoryLimit(limit)
 	}
 }

@@ -12,8 +12,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -242,14 +240,7 @@ func (d *Daemon) reload(who string) (report config.Report, err error) {
 	d.tell(d.o.Manager.Reloading())
 	defer func() { d.reportReady(err) }()
 	spare.during(func() {
-		before, tuned := tuneGC(headroomInReload)
-		lowly(func() { report, err = d.reloadAside(who) })
-		runtime.GC()    // what it made is garbage now
-		if err == nil { // then a trim follows
-			tuneGC(headroomAfterReload)
-		} else if tuned {
-			debug.SetGCPercent(before)
-		}
+		d.trimmer.around(func() { report, err = d.reloadAside(who) })
 	})
 	return report, err
 }
@@ -277,7 +268,6 @@ func (d *Daemon) reloadAside(who string) (report config.Report, err error) {
 	d.sight.took(c)
 	d.showSight(c)
 	d.storeSockets()
-	d.trimmer.soon()
 	d.log.Info("reloaded", "file", c.File, "names", len(c.Names), "who", who)
 	d.warnBeside()
 	return report, nil

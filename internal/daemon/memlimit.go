@@ -11,7 +11,7 @@ import (
 
 // LimitMemory tells Go's collector of the memory limit that this process is under (systemd's
 // MemoryMax=, a container's): near it, it collects more often instead of letting the kernel end the
-// process. Reading 10,000 names makes 100 MB of garbage, and a reload is not collected on the way.
+// process. A start is not collected on the way, and a reload's heap may double before it is.
 // $GOMEMLIMIT wins. It returns the limit set, 0 if none.
 func LimitMemory() int64 {
 	if os.Getenv("GOMEMLIMIT") != "" {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"strconv"
@@ -64,6 +65,16 @@ func (t *trimmer) run() {
 func (t *trimmer) trim() {
 	defer bug.Caught(t.log, "giving memory back")
 	trim()
+}
+
+// around runs f, a reload, with room for its garbage. A trim follows however f ends, which brings the usual room back:
+// what was set before may be that of an earlier reload, whose trim came in between.
+func (t *trimmer) around(f func()) {
+	tuneGC(headroomInReload)
+	lowly(f)
+	runtime.GC() // what it made is garbage now
+	tuneGC(headroomAfterReload)
+	t.soon()
 }
 
 // soon asks for one more trim, after a reload.
@@ -156,19 +167,18 @@ var (
 	headroomAfterReload = room{24 << 20, 25}
 )
 
-// tuneGC leaves the heap room to grow between two collections. It returns the percentage that was set before. $GOGC wins; then it
-// does nothing, and ok is false.
-func tuneGC(r room) (before int, ok bool) {
+// tuneGC leaves the heap room to grow between two collections. $GOGC wins.
+func tuneGC(r room) {
 	if os.Getenv("GOGC") != "" {
-		return 0, false
+		return
 	}
 	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(sample)
 	if sample[0].Value.Kind() != metrics.KindUint64 {
-		return 0, false
+		return
 	}
 	live := max(sample[0].Value.Uint64(), headroom.bytes)
-	return debug.SetGCPercent(max(r.share, int(100*r.bytes/live))), true
+	debug.SetGCPercent(max(r.share, int(100*r.bytes/live)))
 }
 
 // ownAddrs are the addresses of this host's interfaces.
