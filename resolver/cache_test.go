@@ -122,6 +122,32 @@ func TestServeStale(t *testing.T) {
 	}
 }
 
+// R38: a stale answer that has no room for its extended error goes without, and whole.
+func TestR38StaleWithoutError(t *testing.T) {
+	for size, want := range map[int]struct {
+		ede   int
+		whole bool
+	}{1232 - 35: {3, true}, 1232 - 34: {-1, true}, 1232: {-1, true}, 1233: {-1, false}} { // 35: the option
+		u := newFarEnd(t, func(q []byte, _ bool) [][]byte {
+			return [][]byte{replyTo(q, func(m *dns.Msg) {
+				m.Answer = []dns.RR{&dns.RFC3597{Hdr: dns.RR_Header{Name: "s.example.", Rrtype: 65280, Class: dns.ClassINET, Ttl: 60}}}
+				m.Compress = true
+				rest := (size - m.Len()) * 2
+				m.Answer[0].(*dns.RFC3597).Rdata = strings.Repeat("0", rest)
+			})}
+		})
+		f := cachingForwarder(t, u, 100, time.Hour)
+		s := withOPT(question("s.example.", 65280))
+		ask(t, f, s, true)
+		age(f, 2*time.Minute)
+		u.set(withRcode(dns.RcodeServerFailure))
+		r := ask(t, f, s, false)
+		if r.Rcode != dns.RcodeSuccess || r.Truncated == want.whole || ede(r) != want.ede {
+			t.Errorf("%d bytes: TC %v, extended error %d, %d records", size, r.Truncated, ede(r), len(r.Answer))
+		}
+	}
+}
+
 // An upstream's denial is an answer: what it denies is not served stale.
 func TestDenialIsNotStale(t *testing.T) {
 	u := newFarEnd(t, answerA)

@@ -197,13 +197,16 @@ func zeroTopBitTTLs(m []byte, rep *wire.Reply) {
 }
 
 // fitReply makes the reply buf[:n], which rep describes, into one for c: whole
-// or, where it is too long, with TC and no records at all.
+// or, where it is too long, without ede, or with TC and no records at all.
 func fitReply(buf []byte, n int, rep *wire.Reply, c *client, question, ede []byte) []byte {
 	a := &c.asked
 	tr := c.transport()
 	limit := a.Limit(tr)
 	rcode := rep.Rcode
 	if rep.End-rep.OPTLen+a.SizeOfOPT(ede, tr) > limit {
+		ede = nil
+	}
+	if rep.End-rep.OPTLen+a.SizeOfOPT(nil, tr) > limit {
 		copy(buf[wire.HeaderLen:], question)
 		return buf[:a.Truncated(buf, rcode, tr)]
 	}
