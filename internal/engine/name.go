@@ -147,7 +147,9 @@ func (e *Engine) configure(n *name, cfg *config.Name, now time.Time) {
 
 // indexOf is the index of these names: the present one, if they are the same in the same order.
 func (e *Engine) indexOf(names []config.Name) (*answer.Index, error) {
-	if e.index != nil && slices.EqualFunc(e.names, names, func(n *name, cfg config.Name) bool { return n.cfg.Name == cfg.Name }) {
+	if e.index != nil && slices.EqualFunc(e.names, names, func(n *name, cfg config.Name) bool {
+		return n != nil && n.cfg.Name == cfg.Name // nil: a bug's panic ended the reload before
+	}) {
 		return e.index, nil
 	}
 	texts := make([]string, len(names))
@@ -245,7 +247,7 @@ func (n *name) sameEndpoints(cfg *config.Name) bool {
 // sameEntry tells of such a name whether its entry in the table stays, too. Of the thousands of names of a large file
 // a reload rarely changes more than a few.
 func (n *name) sameEntry(cfg *config.Name) bool {
-	return n.entry != nil && n.due.IsZero() && n.cfg.IdleAfter == 0 && cfg.IdleAfter == 0 && n.cfg.TTL == cfg.TTL && n.cfg.SVCB == cfg.SVCB
+	return n.entry != nil && !n.stale && n.due.IsZero() && n.cfg.IdleAfter == 0 && cfg.IdleAfter == 0 && n.cfg.TTL == cfg.TTL && n.cfg.SVCB == cfg.SVCB
 }
 
 // adopt takes a configuration of the same endpoints. The one before is let go.

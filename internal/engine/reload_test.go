@@ -3,10 +3,13 @@ package engine
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"hard/internal/answer"
 	"hard/internal/config"
@@ -202,6 +205,58 @@ func TestReloadDropsPending(t *testing.T) {
 			t.Errorf("%d forgotten, %d rows, %d answers", len(far.forgotten), len(far.rows), len(far.answers))
 		}
 	})
+}
+
+// clumsy is a far side whose prober panics, once it is told to, when it is given checks.
+type clumsy struct {
+	*far
+	panics atomic.Bool
+}
+
+func (c *clumsy) SetName(name string, checks []Check) {
+	if c.panics.Swap(false) {
+		panic("fault of a test")
+	}
+	c.far.SetName(name, checks)
+}
+
+// TestReloadAfterABug: a reload that a panic ended in the middle leaves nothing that a later one stumbles over, or takes
+// for what is in force.
+func TestReloadAfterABug(t *testing.T) {
+	const text = "[name.\"a.example\"]\ncheck = \"static:\"\ncandidates = [%q]\n[name.\"b.example\"]\ncheck = \"tcp://:80\"\ncandidates = [\"192.0.2.9\"]\n" +
+		"[name.\"c.example\"]\ncheck = \"static:\"\ncandidates = [\"192.0.2.8\"]\n"
+	far := newFar()
+	side := &clumsy{far: far}
+	e, err := New(Options{
+		Config: parse(t, fmt.Sprintf(text, "192.0.2.1")), Publisher: far, Prober: side, Recorder: far,
+		LastReply: func() time.Time { return time.Time{} }, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Start()
+	defer e.Stop()
+	if err := e.call(context.Background(), func() {}); err != nil { // the first checks are set
+		t.Fatal(err)
+	}
+	side.panics.Store(true)
+	next := parse(t, fmt.Sprintf(text, "192.0.2.2"))
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("no panic")
+			}
+		}()
+		_ = e.Apply(context.Background(), next)
+	}()
+	if err := e.Apply(context.Background(), next); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"a.example": "192.0.2.2", "c.example": "192.0.2.8"} {
+		if got, _ := far.ask(t, name); !slices.Equal(got, []string{want}) {
+			t.Errorf("%s is answered %v, want %s", name, got, want)
+		}
+	}
 }
 
 func stored(far *far) (list []string) {
