@@ -142,6 +142,10 @@ func (e *Engine) configure(n *name, cfg *config.Name, now time.Time) {
 	n.cfg, n.stale, n.place = cfg, true, -1
 	e.number(n, was, n.ids)
 	e.expand(n, now)
+	mayBeProbed := func(c config.Candidate) bool { return c.Check.Kind != config.CheckStatic && len(c.Hosts) > 0 }
+	if n.static && !slices.ContainsFunc(cfg.Candidates, mayBeProbed) {
+		n.memory = nil // of a time when it was probed: decide doesn't keep it up, so its tier and incumbent would stay for good
+	}
 	n.idle.reset(cfg.IdleAfter, now)
 }
 

@@ -5,14 +5,17 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hard/internal/answer"
 	"hard/internal/config"
+	"hard/internal/rank"
 	"hard/internal/wire"
 )
 
@@ -285,4 +288,43 @@ func TestReloadAllocatesLittle(t *testing.T) {
 	if per > names/2 { // 10, and what the engine makes beside it
 		t.Errorf("%.0f allocations by a reload of %d names", per, names)
 	}
+}
+
+// TestNoLongerProbed: once nothing of a name is probed any more the file decides, whichever tier answered before; after
+// a restart, too, with what was stored then.
+func TestNoLongerProbed(t *testing.T) {
+	const probed = `
+[defaults]
+check = "tcp://:80"
+[name."a.example".candidate.near]
+address = "192.0.2.1"
+[name."a.example".candidate.far]
+address = "192.0.2.2"
+tier = 1
+`
+	static := strings.Replace(probed, "tcp://:80", "static:", 1)
+	stored := func() Saved {
+		far := rank.FamilyMemory{Placed: true, Tier: 1, Selected: []netip.Addr{netip.MustParseAddr("192.0.2.2")}}
+		return Saved{Memories: map[string]rank.Memory{"a.example": {Families: [2]rank.FamilyMemory{far, far}}}}
+	}
+	play(t, probed, nil, func(s *stage) {
+		for _, addr := range []string{"192.0.2.1", "192.0.2.2"} {
+			candidate, outcome := "near", rank.Refused
+			if addr == "192.0.2.2" {
+				candidate, outcome = "far", rank.OK
+			}
+			s.Sample(rank.Sample{
+				Key: rank.Key{Name: "a.example", Candidate: candidate, Addr: netip.MustParseAddr(addr)},
+				At:  time.Now(), Outcome: outcome, Final: true, Phases: rank.Phases{Connect: 1, FirstByte: 1, Total: 1},
+			})
+		}
+		synctest.Wait()
+		s.pass(time.Second)
+		s.wants("a.example", "192.0.2.2")
+		if err := s.Apply(context.Background(), parse(t, static)); err != nil {
+			t.Fatal(err)
+		}
+		s.wants("a.example", "192.0.2.1")
+	})
+	play(t, static, stored, func(s *stage) { s.wants("a.example", "192.0.2.1") })
 }
