@@ -49,8 +49,11 @@ func threadNice() (int, error) {
 	return 20 - prio, err // that is how the system call gives it
 }
 
-// setSlice sets this thread's slice. Older kernels ignore it, and one that refuses, as containers may,
-// leaves it as it was.
+// setSlice sets this thread's slice, unless an operator has chosen another scheduling policy, which this would end. Older
+// kernels ignore it, and one that refuses, as containers may, leaves it as it was.
 func setSlice(nice int, ns uint64) {
+	if now, err := unix.SchedGetAttr(0, 0); err == nil && now.Policy != unix.SCHED_NORMAL {
+		return
+	}
 	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: int32(nice), Runtime: ns}, 0)
 }

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A seat's thread has a short slice and, where that is permitted, a lower nice value; afterwards those that it had.
@@ -57,4 +59,27 @@ func mayGoTo(nice int) bool {
 		may <- syscall.Setpriority(syscall.PRIO_PROCESS, 0, nice) == nil
 	}()
 	return <-may
+}
+
+// A scheduling policy that an operator has chosen stays.
+func TestPromptKeepsPolicy(t *testing.T) {
+	policy := make(chan uint32)
+	go func() { // on a thread that ends with it
+		defer close(policy)
+		runtime.LockOSThread()
+		if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_BATCH}, 0); err != nil {
+			return
+		}
+		unhurried(prompt())
+		if a, err := unix.SchedGetAttr(0, 0); err == nil {
+			policy <- a.Policy
+		}
+	}()
+	got, ok := <-policy
+	if !ok {
+		t.Skip("skipped: no policy may be chosen or seen here")
+	}
+	if got != unix.SCHED_BATCH {
+		t.Errorf("policy %d, want %d", got, unix.SCHED_BATCH)
+	}
 }
