@@ -67,8 +67,8 @@ func (b *checkBuilder) read(at level, path []string, v any, o *checkOptions, s *
 	}
 }
 
-// conflicts warns of keys that mean nothing to the kind of check, and refuses those that contradict each other. A key in [defaults], or one that
-// is inherited past a URL of another kind, is no conflict: it is for those names that are of its kind.
+// conflicts warns of keys that mean nothing to the kind of check, and refuses those that contradict each other. A key in
+// [defaults], or one that is inherited past a URL of another kind, is no conflict: it is for those names that are of its kind.
 func (b *checkBuilder) conflicts(o *checkOptions, s *scope) {
 	kind := o.target.kind
 	for n, name := range checkKeyNames {

@@ -15,8 +15,8 @@ const (
 )
 
 // lowly runs f, which works for long, where it delays answers least: on a thread of its own at the
-// lowest priority. It returns when f has. What stops the world is not for f:
-// who waits for a processor meanwhile makes everybody wait.
+// lowest priority. It returns when f has. What stops the world is not for f: who waits for a processor
+// meanwhile makes everybody wait.
 func lowly(f func()) {
 	done := make(chan struct{})
 	go func() {

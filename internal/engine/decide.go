@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"log/slog"
-	"math/bits"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -225,11 +223,8 @@ type sums struct {
 	addrs [2]uint64 // of each set's addresses alone
 }
 
-// The seeds make the sums other ones in each process, so that nobody can look for two answers of the same sum.
-var (
-	sumSeed  = rand.Uint64()
-	textSeed = maphash.MakeSeed()
-)
+// sumSeed makes the sums other ones in each process, so that nobody can look for two answers of the same sum.
+var sumSeed = maphash.MakeSeed()
 
 func sumsOf(s *answer.Spec) sums {
 	out := sums{idle: s.Idle}
@@ -240,29 +235,23 @@ func sumsOf(s *answer.Spec) sums {
 }
 
 func sumOf(s *answer.SetSpec) (set, addrs uint64) {
-	set, addrs = sumSeed, sumSeed
-	for _, n := range [4]int{int(s.Kind), s.Max, s.EDE, len(s.Addrs)} {
-		set = mix(set, uint64(n))
+	var room [512]byte // enough for most names
+	b := room[:0]
+	for _, a := range s.Addrs {
+		x := a.As16()
+		b = append(b, x[:]...)
 	}
-	if s.EDEText != "" {
-		set = mix(set, maphash.String(textSeed, s.EDEText))
+	addrs = maphash.Bytes(sumSeed, b)
+	for _, n := range [5]int{int(s.Kind), s.Max, s.EDE, len(s.Addrs), len(s.Weights)} {
+		b = binary.NativeEndian.AppendUint64(b, uint64(n))
 	}
-	for i, a := range s.Addrs {
-		b := a.As16()
-		high, low := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
-		addrs = mix(mix(addrs, high), low)
-		set = mix(mix(mix(set, high), low), uint64(s.IDs[i]))
-		if len(s.Weights) > 0 {
-			set = mix(set, uint64(s.Weights[i]))
-		}
+	for _, id := range s.IDs {
+		b = binary.NativeEndian.AppendUint64(b, uint64(id))
 	}
-	return set, addrs
-}
-
-// mix adds a value to a sum: a multiplication whose upper half is folded into the lower (as wyhash has it).
-func mix(sum, v uint64) uint64 {
-	high, low := bits.Mul64(sum^v^0x9e3779b97f4a7c15, sum|1)
-	return high ^ low + v
+	for _, w := range s.Weights {
+		b = binary.NativeEndian.AppendUint64(b, uint64(w))
+	}
+	return maphash.Bytes(sumSeed, append(b, s.EDEText...)), addrs
 }
 
 // specOf translates a decision into what the front end serves. The result and its slices are good
